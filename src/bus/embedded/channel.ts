@@ -1,0 +1,345 @@
+/**
+ * What the user's threads and the engine thread share besides DMA memory: one small SharedArrayBuffer, because only such
+ * memory can be waited on. This file is its layout and the operations that both ends agree on.
+ *
+ * Order: every operation below that publishes something is a sequentially consistent atomic, so what a thread did before it
+ * (descriptors, Write_Index) is seen by whoever sees it.
+ */
+import { availableParallelism } from 'node:os';
+import { ArgumentError } from '../../errors.js';
+
+/** What the layout depends on. */
+export interface ChannelShape {
+  /** Highest context number, 0 … 65535. */
+  readonly maxContext: number;
+  /** Interrupt vectors, 1 … {@link VECTORS_MAX}. */
+  readonly vectors: number;
+}
+
+/** MSI-X tables end here, and so does AKEY_ENT.intr_num (11 bits). */
+export const VECTORS_MAX = 2048;
+
+/** Life of the engine, as every thread sees it. It only goes up. */
+export const Life = { STARTING: 0, RUNNING: 1, LOST: 2, CLOSED: 3 } as const;
+export type Life = (typeof Life)[keyof typeof Life];
+
+/** What a request asks of the engine. */
+export const Op = { READ: 1, WRITE: 2, DOORBELL: 3, MAP: 4, UNMAP: 5, RESET: 6, PUBLISH: 7 } as const;
+export type Op = (typeof Op)[keyof typeof Op];
+
+/** States of the request slot. Bit 0: the engine has to answer. */
+export const Slot = { DONE: 2, PENDING: 1, PENDING_ASLEEP: 3 } as const;
+
+/** Bits of an interrupt word; the rest of it counts deliveries. */
+const MASKED = 1;
+const PENDING = 2;
+const ONE_DELIVERY = 4;
+
+// Dword indexes of the fixed part. Each group starts a cache line: its words are written by one side at a time.
+const LINE = 16;
+const LIFE = 0;
+const REASON_BYTES = 1;
+const SLEEP = LINE;
+const LOCK = 2 * LINE;
+/** One line holds a whole request: state, op, two small arguments, one 64-bit value, five numbers. */
+const SLOT = 3 * LINE;
+const TEXT = 4 * LINE;
+/** Bytes for the answer of a request that failed, or for the last words of an engine. */
+export const TEXT_BYTES = 2048;
+/** Counters that fit. */
+export const COUNTERS_MAX = 64;
+const COUNTERS = TEXT + TEXT_BYTES / 4;
+/** The bitmap follows at once: for 480 contexts both lie in one line. */
+const SUMMARY = COUNTERS + COUNTERS_MAX * 2;
+
+const lines = (words: number): number => Math.ceil(words / LINE) * LINE;
+
+const pause = (Atomics as unknown as { pause?: () => void }).pause ?? (() => {});
+
+/** Without a second processor whoever is waited for cannot run while we spin. */
+export const CAN_SPIN = availableParallelism() > 1;
+
+/** A moment between two looks at a shared word. */
+export function relax(word: Int32Array): void {
+  if (CAN_SPIN) pause();
+  // Nobody notifies this word: 50 µs in which another thread may have the processor.
+  else Atomics.wait(word, REASON_BYTES, Atomics.load(word, REASON_BYTES), 0.05);
+}
+
+/** One end of the channel; any number of threads may hold one. */
+export class Channel {
+  readonly buffer: SharedArrayBuffer;
+  readonly shape: ChannelShape;
+  readonly words: Int32Array;
+  /** Numbers of the request: region address, region bytes, offset, length, iova; or the register's offset first. */
+  readonly numbers: Float64Array;
+  /** The 64-bit value of the request or its answer. */
+  readonly value: BigUint64Array;
+  readonly counters: Float64Array;
+  readonly text: Uint8Array;
+  private readonly doorbells: Float64Array;
+  private readonly bitmap: number;
+  private readonly bitmapWords: number;
+  /** log2 of the contexts under one bit of the summary word: 5 up to 1,024 contexts, 11 for 65,536. */
+  private readonly chunkShift: number;
+  private readonly interrupts: number;
+
+  constructor(shape: ChannelShape, buffer?: SharedArrayBuffer) {
+    const contexts = shape.maxContext + 1;
+    if (!Number.isInteger(contexts) || contexts < 1 || contexts > 65536) throw new ArgumentError(`no channel for ${contexts} contexts`);
+    if (!Number.isInteger(shape.vectors) || shape.vectors < 1 || shape.vectors > VECTORS_MAX) {
+      throw new ArgumentError(`a bus cannot have ${shape.vectors} interrupt vectors`, { hint: `1 … ${VECTORS_MAX}, like an MSI-X table` });
+    }
+    this.bitmapWords = Math.ceil(contexts / 32);
+    this.chunkShift = Math.max(5, Math.ceil(Math.log2(contexts)) - 5);
+    this.bitmap = SUMMARY + 1;
+    const values = SUMMARY + lines(1 + this.bitmapWords);
+    this.interrupts = values + lines(contexts * 2);
+    const byteLength = (this.interrupts + shape.vectors * LINE) * 4;
+    if (buffer && buffer.byteLength !== byteLength) {
+      throw new ArgumentError(`the channel has ${buffer.byteLength} bytes, its shape asks for ${byteLength}`, {
+        hint: 'both threads must run the same version of sdxi: build again (npm run build)',
+      });
+    }
+    this.buffer = buffer ?? new SharedArrayBuffer(byteLength);
+    this.shape = shape;
+    this.words = new Int32Array(this.buffer);
+    this.value = new BigUint64Array(this.buffer, (SLOT + 4) * 4, 1);
+    this.numbers = new Float64Array(this.buffer, (SLOT + 6) * 4, 5);
+    this.text = new Uint8Array(this.buffer, TEXT * 4, TEXT_BYTES);
+    this.counters = new Float64Array(this.buffer, COUNTERS * 4, COUNTERS_MAX);
+    this.doorbells = new Float64Array(this.buffer, values * 4, contexts);
+  }
+
+  // ---- Life ----
+
+  get life(): Life {
+    return Atomics.load(this.words, LIFE) as Life;
+  }
+
+  /** Moves life forward; later states win. Everyone who sleeps anywhere wakes up to look. @returns false when it had got there already */
+  setLife(life: Life): boolean {
+    for (;;) {
+      const old = Atomics.load(this.words, LIFE);
+      if (old >= life) return false;
+      if (Atomics.compareExchange(this.words, LIFE, old, life) === old) break;
+    }
+    this.wakeEngine();
+    if (life !== Life.RUNNING) this.wakeUsers();
+    return true;
+  }
+
+  /** The engine's last words, once life is LOST. */
+  get reason(): string {
+    return new TextDecoder().decode(this.text.slice(0, Atomics.load(this.words, REASON_BYTES)));
+  }
+
+  /** The engine ends because of an error. */
+  fail(reason: string): void {
+    if (this.life >= Life.LOST) return;
+    Atomics.store(this.words, REASON_BYTES, this.writeText(reason));
+    this.setLife(Life.LOST);
+  }
+
+  private wakeUsers(): void {
+    Atomics.notify(this.words, SLOT);
+    Atomics.notify(this.words, LOCK);
+    for (let v = 0; v < this.shape.vectors; v++) Atomics.notify(this.words, this.interruptWord(v));
+  }
+
+  // ---- Engine sleep ----
+
+  /** Wakes the engine if it sleeps. Call after publishing what it should see. */
+  wakeEngine(): void {
+    if (Atomics.load(this.words, SLEEP) !== 0 && Atomics.exchange(this.words, SLEEP, 0) !== 0) Atomics.notify(this.words, SLEEP, 1);
+  }
+
+  /** True when the engine has something to look at. */
+  get calling(): boolean {
+    const { words } = this;
+    return (Atomics.load(words, SLOT) & 1) !== 0 || Atomics.load(words, SUMMARY) !== 0 || Atomics.load(words, LIFE) !== Life.RUNNING;
+  }
+
+  /** The engine sleeps until it is woken or `timeoutMs` passed. It announces that first and looks again after, so no wake-up is lost. */
+  sleep(timeoutMs: number): void {
+    const { words } = this;
+    Atomics.store(words, SLEEP, 1);
+    if (!this.calling) Atomics.wait(words, SLEEP, 1, timeoutMs);
+    Atomics.store(words, SLEEP, 0);
+  }
+
+  get sleeping(): boolean {
+    return Atomics.load(this.words, SLEEP) !== 0;
+  }
+
+  // ---- Doorbells ----
+
+  /** Rings for a context that exists. */
+  ring(context: number, value: number): void {
+    const { words } = this;
+    // A plain store: the value is a hint (S-9) and an aligned 8-byte store is one instruction. What publishes it, and all
+    // that the producer wrote before, is the atomic OR after it.
+    this.doorbells[context] = value;
+    Atomics.or(words, this.bitmap + (context >>> 5), 1 << (context & 31));
+    const chunk = 1 << (context >>> this.chunkShift);
+    // Already marked: the engine clears the mark before the bitmap, so it has the bit still before it.
+    if ((Atomics.load(words, SUMMARY) & chunk) === 0) Atomics.or(words, SUMMARY, chunk);
+    if (Atomics.load(words, SLEEP) !== 0) this.wakeEngine();
+  }
+
+  get rung(): boolean {
+    return Atomics.load(this.words, SUMMARY) !== 0;
+  }
+
+  /** Takes every doorbell rung so far, in ascending order of contexts; of several values of a context the last one. */
+  drain(take: (context: number, value: number) => void): void {
+    const { words, bitmap, chunkShift } = this;
+    let summary = Atomics.exchange(words, SUMMARY, 0);
+    const perChunk = 1 << (chunkShift - 5);
+    for (; summary !== 0; summary &= summary - 1) {
+      const first = (31 - Math.clz32(summary & -summary)) * perChunk;
+      const end = Math.min(first + perChunk, this.bitmapWords);
+      for (let w = first; w < end; w++) {
+        if (Atomics.load(words, bitmap + w) === 0) continue;
+        for (let bits = Atomics.exchange(words, bitmap + w, 0); bits !== 0; bits &= bits - 1) {
+          const context = w * 32 + 31 - Math.clz32(bits & -bits);
+          take(context, this.doorbells[context]);
+        }
+      }
+    }
+  }
+
+  // ---- Interrupts ----
+  // One word per vector: bit 0 masked, bit 1 pending, and above them the deliveries modulo 2^30, so that delivering and
+  // masking cannot pass each other. A second word counts how often the top bit of the first changed: with it the count is
+  // exact modulo 2^32. A third word counts sleepers, because notify() costs more than all the rest.
+
+  /** Dword to wait on for deliveries of a vector. It also changes when the vector is masked or becomes pending. */
+  interruptWord(vector: number): number {
+    return this.interrupts + vector * LINE;
+  }
+
+  /** An interrupt of the function. */
+  raise(vector: number): void {
+    const { words } = this;
+    const at = this.interruptWord(vector);
+    for (;;) {
+      const old = Atomics.load(words, at);
+      if ((old & MASKED) === 0) {
+        const next = (old + ONE_DELIVERY) | 0;
+        if (Atomics.compareExchange(words, at, old, next) !== old) continue;
+        this.delivered(at, old, next);
+        return;
+      } else if ((old & PENDING) !== 0 || Atomics.compareExchange(words, at, old, old | PENDING) === old) {
+        return;
+      }
+    }
+  }
+
+  mask(vector: number): void {
+    Atomics.or(this.words, this.interruptWord(vector), MASKED);
+  }
+
+  unmask(vector: number): void {
+    const { words } = this;
+    const at = this.interruptWord(vector);
+    for (;;) {
+      const old = Atomics.load(words, at);
+      if ((old & MASKED) === 0) return;
+      const next = ((old & ~(MASKED | PENDING)) + ((old & PENDING) !== 0 ? ONE_DELIVERY : 0)) | 0;
+      if (Atomics.compareExchange(words, at, old, next) !== old) continue;
+      if ((old & PENDING) !== 0) this.delivered(at, old, next);
+      return;
+    }
+  }
+
+  pending(vector: number): boolean {
+    return (Atomics.load(this.words, this.interruptWord(vector)) & PENDING) !== 0;
+  }
+
+  /** Deliveries so far, modulo 2^32. */
+  count(vector: number): number {
+    const { words } = this;
+    const at = this.interruptWord(vector);
+    for (;;) {
+      const crossings = Atomics.load(words, at + 1);
+      const word = Atomics.load(words, at);
+      if (Atomics.load(words, at + 1) !== crossings) continue;
+      // The parity of the crossings is the top bit of the word, unless whoever crossed has not written it down yet.
+      const passed = (crossings & 1) === word >>> 31 ? crossings : crossings + 1;
+      return (((passed >>> 1) << 30) | (word >>> 2)) >>> 0;
+    }
+  }
+
+  /** All vectors as at power-on: nothing masked, nothing pending; counts stay. */
+  resetInterrupts(): void {
+    for (let v = 0; v < this.shape.vectors; v++) Atomics.and(this.words, this.interruptWord(v), ~(MASKED | PENDING));
+  }
+
+  /** From now on (`by` = 1) or no longer (`by` = -1) deliveries of the vector notify its word. */
+  listen(vector: number, by: 1 | -1): void {
+    Atomics.add(this.words, this.interruptWord(vector) + 2, by);
+  }
+
+  private delivered(at: number, old: number, next: number): void {
+    if ((old ^ next) < 0) Atomics.add(this.words, at + 1, 1);
+    if (Atomics.load(this.words, at + 2) > 0) Atomics.notify(this.words, at);
+  }
+
+  // ---- Request slot ----
+
+  /** Dword of the slot's state; the ones behind it are op, and the two small arguments, of which the first is also the answer's status. */
+  get slot(): number {
+    return SLOT;
+  }
+
+  get lock(): number {
+    return LOCK;
+  }
+
+  get op(): Op {
+    return this.words[SLOT + 1] as Op;
+  }
+
+  set op(op: Op) {
+    this.words[SLOT + 1] = op;
+  }
+
+  /** Access bits of a mapping; in the answer 0, or the bytes of the error's JSON in {@link text}. */
+  get status(): number {
+    return this.words[SLOT + 2];
+  }
+
+  set status(status: number) {
+    this.words[SLOT + 2] = status;
+  }
+
+  get pasid(): number {
+    return this.words[SLOT + 3];
+  }
+
+  set pasid(pasid: number) {
+    this.words[SLOT + 3] = pasid;
+  }
+
+  /** True when a request waits for the engine. */
+  get requested(): boolean {
+    return (Atomics.load(this.words, SLOT) & 1) !== 0;
+  }
+
+  /** The engine has answered. */
+  answer(): void {
+    if (Atomics.exchange(this.words, SLOT, Slot.DONE) === Slot.PENDING_ASLEEP) Atomics.notify(this.words, SLOT, 1);
+  }
+
+  /** Stores text, cut to what fits. @returns its bytes */
+  writeText(text: string): number {
+    const bytes = new TextEncoder().encode(text).subarray(0, TEXT_BYTES);
+    this.text.set(bytes);
+    return bytes.length;
+  }
+
+  readText(byteLength: number): string {
+    return new TextDecoder().decode(this.text.slice(0, byteLength));
+  }
+}

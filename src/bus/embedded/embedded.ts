@@ -1,0 +1,174 @@
+import { Worker } from 'node:worker_threads';
+import { BusLostError, ClosedError, SdxiError } from '../../errors.js';
+import { NO_PASID } from '../../memory/address-space.js';
+import type { Region } from '../../memory/region.js';
+import { bar2Bytes, doorbellStride } from '../../spec/limits.js';
+import type { Bus, MapRequest } from '../bus.js';
+import { Channel, Life, Op } from './channel.js';
+import { EmbeddedClient, type EmbeddedShare } from './client.js';
+import type { EngineData, EngineReady } from './engine.js';
+import { mapNumbers } from './engine-memory.js';
+import { MappingLedger } from './ledger.js';
+import { type EmbeddedOptions, embeddedSettings } from './options.js';
+
+/** How long close() asks before it forces. */
+const CLOSE_MS = 2000;
+
+/** The built engine: Node 20 starts no thread from a TypeScript source, so sources (tests) take it from dist/. */
+function engineEntry(): URL {
+  const built = !import.meta.url.endsWith('.ts');
+  return built ? new URL('./engine.js', import.meta.url) : new URL('../../../dist/bus/embedded/engine.js', import.meta.url);
+}
+
+/** A function in this process, on a thread of its own. */
+export class EmbeddedBus extends EmbeddedClient implements Bus {
+  private readonly worker: Worker;
+  /** Resolves when the thread is gone. */
+  private readonly ended: Promise<void>;
+  /** Keeps mapped memory alive for as long as the engine may touch it. */
+  private readonly held = new MappingLedger<Region>();
+  private closing?: Promise<void>;
+
+  private constructor(share: EmbeddedShare, worker: Worker) {
+    super(share);
+    this.worker = worker;
+    this.ended = new Promise((resolve) => {
+      worker.once('exit', (code) => {
+        this.channel.fail(`its thread ended with code ${code}`);
+        resolve();
+      });
+    });
+    // The reason is in the channel already, unless the engine never got so far; the exit event follows in any case.
+    worker.on('error', (error) => this.channel.fail(String(error)));
+    worker.unref();
+  }
+
+  /**
+   * Starts the function. The process may end while it is idle; see {@link ref}.
+   * @throws SdxiError ERR_SDXI_URI, ArgumentError for options, SdxiError ERR_SDXI_SYSTEM when the thread does not start
+   */
+  static async open(uri: string, options: EmbeddedOptions = {}): Promise<EmbeddedBus> {
+    const { config, vectors, registerTimeoutMs, startTimeoutMs } = embeddedSettings(uri, options);
+    const shape = { maxContext: config.maxContext, vectors };
+    const { buffer } = new Channel(shape);
+    // None of the parent's flags: loaders and inspectors are not for the engine.
+    const worker = new Worker(engineEntry(), {
+      workerData: { buffer, shape, config } satisfies EngineData,
+      execArgv: [],
+      name: 'sdxi engine',
+    });
+    const { counterNames } = await ready(worker, startTimeoutMs);
+    const stride = doorbellStride(config.dbStride);
+    const doorbellBytes = bar2Bytes(config.maxContext, config.dbStride);
+    return new EmbeddedBus({ uri, buffer, ...shape, stride, doorbellBytes, registerTimeoutMs, counterNames }, worker);
+  }
+
+  map(request: MapRequest): void {
+    this.check();
+    const numbers = mapNumbers(request);
+    const { channel } = this;
+    const hold = () => this.held.add(numbers.pasid, numbers.iova, numbers.byteLength, request.region);
+    this.acquire();
+    try {
+      channel.numbers.set([numbers.regionAddress, numbers.regionBytes, numbers.offset, numbers.byteLength, numbers.iova]);
+      channel.status = numbers.access;
+      channel.pasid = numbers.pasid;
+      this.request(Op.MAP);
+      this.checkStatus();
+    } catch (error) {
+      // Without an answer the engine may have mapped it all the same: the memory stays until the thread is gone.
+      if (error instanceof BusLostError || error instanceof ClosedError) hold();
+      throw error;
+    } finally {
+      this.release();
+    }
+    hold();
+  }
+
+  unmap(iova: number, byteLength: number, pasid = NO_PASID): void {
+    this.check();
+    const mappings = this.held.inside(pasid, iova, byteLength);
+    if (mappings.length === 0) return;
+    const { channel } = this;
+    this.acquire();
+    try {
+      channel.numbers[3] = byteLength;
+      channel.numbers[4] = iova;
+      channel.pasid = pasid;
+      this.request(Op.UNMAP);
+      this.checkStatus();
+    } finally {
+      this.release();
+    }
+    for (const mapping of mappings) this.held.delete(pasid, mapping.iova);
+  }
+
+  /** Function-level reset (S-46, S-107). Vectors are as after opening: unmasked, nothing pending. */
+  reset(): void {
+    this.acquire();
+    try {
+      this.request(Op.RESET);
+    } finally {
+      this.release();
+    }
+  }
+
+  close(): Promise<void> {
+    this.closing ??= this.end();
+    return this.closing;
+  }
+
+  private async end(): Promise<void> {
+    this.channel.setLife(Life.CLOSED);
+    // Whoever awaits close() wants it to finish, even if nothing else keeps the process alive.
+    this.worker.ref();
+    const force = setTimeout(() => void this.worker.terminate(), CLOSE_MS);
+    await this.ended;
+    clearTimeout(force);
+    this.held.clear();
+  }
+
+  /** Ends the engine thread without asking it, as a crash would: for tests of what happens then. @internal */
+  async terminate(): Promise<void> {
+    await this.worker.terminate();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  protected override keepAlive(on: boolean): void {
+    if (on) this.worker.ref();
+    else if (!this.closing) this.worker.unref();
+  }
+}
+
+/** The first message of an engine. */
+function ready(worker: Worker, timeoutMs: number): Promise<EngineReady> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => fail(new Error(`not ready within ${timeoutMs} ms`)), timeoutMs);
+    const settle = () => {
+      clearTimeout(timer);
+      worker.off('message', succeed).off('error', fail).off('exit', exit);
+    };
+    const succeed = (message: EngineReady) => {
+      settle();
+      resolve(message);
+    };
+    const fail = (cause: unknown) => {
+      settle();
+      // A late error of a thread that is given up must not end the process.
+      worker.on('error', () => {});
+      void worker.terminate();
+      const message = cause instanceof Error ? cause.message : String(cause);
+      reject(
+        new SdxiError('ERR_SDXI_SYSTEM', `the engine thread did not start: ${message}`, {
+          cause,
+          hint: 'build the package first (npm run build)',
+        }),
+      );
+    };
+    const exit = (code: number) => fail(new Error(`it ended with code ${code}`));
+    worker.on('message', succeed).on('error', fail).on('exit', exit);
+  });
+}

@@ -1,0 +1,151 @@
+/**
+ * The engine thread: one function, its memory, and the loop that serves it. Entry of a worker; its `workerData` is {@link EngineData}.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { SdxiError } from '../../errors.js';
+import type { FunctionConfig } from '../../function/config.js';
+import { SdxiFunction } from '../../function/function.js';
+import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, relax } from './channel.js';
+import { EngineMemory } from './engine-memory.js';
+
+/** What the engine is started with. */
+export interface EngineData {
+  readonly buffer: SharedArrayBuffer;
+  readonly shape: ChannelShape;
+  readonly config: FunctionConfig;
+}
+
+/** What the engine says when it is ready. */
+export interface EngineReady {
+  readonly counterNames: string[];
+}
+
+/** Turns between two looks at the channel: a few µs of small descriptors. Large ones end a step sooner, after 256 KiB (S-45). */
+const TURNS_PER_LOOK = 64;
+/** An idle engine spins so long before it sleeps. */
+const IDLE_SPIN_MS = 0.02;
+/** A sleeping engine looks around by itself at this pace, though nobody should count on it. */
+const SLEEP_MS = 1000;
+/** Loops between two publications of the counters while there is work. */
+const PUBLISH_LOOPS = 1024;
+
+class Engine {
+  private readonly channel: Channel;
+  private readonly memory = new EngineMemory();
+  private readonly fn: SdxiFunction;
+  readonly counterNames: (keyof SdxiFunction['counters'])[];
+  private readonly take: (context: number, value: number) => void;
+
+  constructor({ buffer, shape, config }: EngineData) {
+    const channel = new Channel(shape, buffer);
+    this.channel = channel;
+    const fn = new SdxiFunction(config, {
+      memory: this.memory.spaces,
+      interrupts: { vectors: shape.vectors, raise: (vector) => channel.raise(vector) },
+    });
+    this.fn = fn;
+    this.counterNames = (Object.keys(fn.counters) as (keyof SdxiFunction['counters'])[]).slice(0, COUNTERS_MAX);
+    this.take = (context, value) => fn.ringDoorbell(context, value);
+  }
+
+  /** Serves until the channel says that it is over. */
+  run(): void {
+    const { channel, fn } = this;
+    let untilPublish = PUBLISH_LOOPS;
+    while (channel.life === Life.RUNNING) {
+      // Doorbells first: a thread that rings and then writes a register sees both happen in this order (S-10).
+      const requested = channel.requested;
+      if (channel.rung) channel.drain(this.take);
+      if (requested) this.serve();
+      if (fn.step(TURNS_PER_LOOK) === 0) this.idle();
+      if (--untilPublish === 0) {
+        this.publish();
+        untilPublish = PUBLISH_LOOPS;
+      }
+    }
+    this.publish();
+  }
+
+  /** Nothing to do until someone calls. */
+  private idle(): void {
+    const { channel } = this;
+    if (CAN_SPIN) {
+      const until = performance.now() + IDLE_SPIN_MS;
+      do {
+        for (let look = 0; look < 32; look++) {
+          if (channel.calling) return;
+          relax(channel.words);
+        }
+      } while (performance.now() < until);
+    }
+    this.publish();
+    channel.sleep(SLEEP_MS);
+  }
+
+  private publish(): void {
+    const { counters } = this.fn;
+    for (let i = 0; i < this.counterNames.length; i++) this.channel.counters[i] = counters[this.counterNames[i]];
+  }
+
+  private serve(): void {
+    const { channel, fn } = this;
+    const first = channel.numbers[0];
+    let status = 0;
+    switch (channel.op) {
+      case Op.READ:
+        channel.value[0] = fn.readRegister(first, 8);
+        break;
+      case Op.WRITE:
+        fn.writeRegister(first, 8, channel.value[0]);
+        break;
+      case Op.DOORBELL:
+        fn.writeDoorbell(first, 8, channel.value[0]);
+        break;
+      case Op.MAP:
+        status = this.try(() => this.map());
+        break;
+      case Op.UNMAP:
+        status = this.try(() => this.memory.unmap(channel.numbers[4], channel.numbers[3], channel.pasid));
+        break;
+      case Op.RESET:
+        fn.reset();
+        channel.resetInterrupts();
+        break;
+      case Op.PUBLISH:
+        this.publish();
+        break;
+    }
+    channel.status = status;
+    channel.answer();
+  }
+
+  private map(): void {
+    const { channel } = this;
+    const [regionAddress, regionBytes, offset, byteLength, iova] = channel.numbers;
+    this.memory.map({ regionAddress, regionBytes, offset, byteLength, iova, access: channel.status, pasid: channel.pasid });
+  }
+
+  /** Runs what may be refused. @returns the status: 0, or the bytes of the error's description in the channel's text */
+  private try(action: () => void): number {
+    try {
+      action();
+      return 0;
+    } catch (error) {
+      const { code, message, hint, fields } =
+        error instanceof SdxiError ? error : ({ code: 'ERR_SDXI_MAPPING', message: String(error) } as SdxiError);
+      return this.channel.writeText(JSON.stringify({ code, message: message.slice(0, 500), hint: hint?.slice(0, 500), fields }));
+    }
+  }
+}
+
+const data = workerData as EngineData;
+const engine = new Engine(data);
+const channel = new Channel(data.shape, data.buffer);
+channel.setLife(Life.RUNNING);
+parentPort?.postMessage({ counterNames: engine.counterNames } satisfies EngineReady);
+try {
+  engine.run();
+} catch (error) {
+  channel.fail(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+  throw error;
+}

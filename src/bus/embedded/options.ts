@@ -1,0 +1,86 @@
+import { ArgumentError, SdxiError } from '../../errors.js';
+import { type FunctionConfig, functionConfig, parseFunctionOptions } from '../../function/config.js';
+import type { Tracer } from '../../observe/tracer.js';
+import { VECTORS_MAX } from './channel.js';
+
+/** What an embedded bus can be told besides its URI, which wins. */
+export interface EmbeddedOptions {
+  /** The function's capabilities and choices, as far as they differ from the default. */
+  config?: Partial<FunctionConfig>;
+  /** Interrupt vectors, 1 … 2048; default one per context and two more. */
+  vectors?: number;
+  /** How long a register access may take before the engine counts as dead; default 2000. */
+  registerTimeoutMs?: number;
+  /** How long the engine thread may take to start; default 20000. */
+  startTimeoutMs?: number;
+  /** Sees what happens inside the function; inline buses only. */
+  tracer?: Tracer;
+}
+
+/** The same with nothing left open. */
+export interface EmbeddedSettings {
+  readonly uri: string;
+  readonly inline: boolean;
+  readonly config: FunctionConfig;
+  readonly vectors: number;
+  readonly registerTimeoutMs: number;
+  readonly startTimeoutMs: number;
+  readonly tracer?: Tracer;
+}
+
+/** Options of the URI that concern the bus; all others are the function's. */
+const BUS_OPTIONS = ['inline', 'vectors', 'registerTimeoutMs', 'startTimeoutMs'] as const;
+
+/** Node's timers end here. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** Reads `embedded:[?option=value&…]`. @throws ArgumentError for an option that does not exist or cannot have that value, SdxiError ERR_SDXI_URI */
+export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): EmbeddedSettings {
+  const match = /^embedded:(?:\?(.*))?$/s.exec(uri);
+  if (!match) {
+    throw new SdxiError('ERR_SDXI_URI', `"${uri}" is not the URI of an embedded function`, {
+      hint: 'write embedded: or embedded:?option=value&option=value',
+      fields: { uri },
+    });
+  }
+  const query = new URLSearchParams(match[1] ?? '');
+  const own = new Map<string, string>();
+  for (const name of BUS_OPTIONS) {
+    const text = query.get(name);
+    if (text !== null) own.set(name, text);
+    query.delete(name);
+  }
+  const config = functionConfig({ ...options.config, ...functionOptions(query) });
+  const inline = own.get('inline') ?? '0';
+  if (!['0', '1', 'true', 'false'].includes(inline)) wrong('inline', inline, '1 or 0');
+  return {
+    uri,
+    inline: inline === '1' || inline === 'true',
+    config,
+    vectors: whole('vectors', own.get('vectors') ?? options.vectors ?? Math.min(config.maxContext + 3, VECTORS_MAX), 1, VECTORS_MAX),
+    registerTimeoutMs: whole('registerTimeoutMs', own.get('registerTimeoutMs') ?? options.registerTimeoutMs ?? 2000, 1, LONGEST_MS),
+    startTimeoutMs: whole('startTimeoutMs', own.get('startTimeoutMs') ?? options.startTimeoutMs ?? 20_000, 1, LONGEST_MS),
+    tracer: options.tracer,
+  };
+}
+
+function functionOptions(query: URLSearchParams): Partial<FunctionConfig> {
+  try {
+    return parseFunctionOptions(query);
+  } catch (error) {
+    if (!(error instanceof ArgumentError)) throw error;
+    const hint = `${error.hint ?? ''}; options of the bus: ${BUS_OPTIONS.join(', ')}`;
+    throw new ArgumentError(error.message, { hint, fields: error.fields, cause: error });
+  }
+}
+
+function wrong(option: string, value: unknown, valid: string): never {
+  throw new ArgumentError(`bus option ${option} cannot be ${String(value)}`, { hint: `${option} is ${valid}`, fields: { option, value } });
+}
+
+function whole(option: string, given: string | number, low: number, high: number): number {
+  const value = typeof given === 'string' && /^\d+$/.test(given) ? Number(given) : given;
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < low || value > high)
+    wrong(option, given, `a whole number from ${low} to ${high}`);
+  return value as number;
+}

@@ -1,0 +1,95 @@
+import { setImmediate as nextTurn, setTimeout as pauseFor } from 'node:timers/promises';
+import { AbortError, TimeoutError } from '../../errors.js';
+import type { WaitOptions } from '../bus.js';
+import { CAN_SPIN, type Channel, relax } from './channel.js';
+
+/** A lone wait looks so long without letting go of the thread: a hot round trip ends within. */
+export const SPIN_MS = 0.005;
+/** Then it looks once each turn of the event loop. */
+export const POLL_MS = 0.2;
+/** `polled` goes on like that for longer, before it takes to timers. */
+export const POLL_LONG_MS = 20;
+/** Asleep on a vector it looks at least so often: an interrupt that never comes costs no more than this. */
+export const LOOK_MS = 20;
+/** Without a vector there are only timers. */
+export const TIMER_MS = 1;
+
+type WaitAsync = (
+  words: Int32Array,
+  index: number,
+  value: number,
+  timeoutMs: number,
+) => { async: false; value: string } | { async: true; value: Promise<string> };
+const { waitAsync } = Atomics as unknown as { waitAsync: WaitAsync };
+
+/** What a wait needs of the bus that it waits on. */
+export interface Sleeper {
+  /** Throws once nothing can come any more. */
+  check(): void;
+  /** A pending `waitAsync` does not keep the event loop alive, so the bus must. */
+  ref(): void;
+  unref(): void;
+}
+
+/**
+ * The one way to wait for an engine thread: spin, poll, sleep, each longer than the one before.
+ * @param alone whether this is the only wait of its bus: several would spin one after the other
+ */
+export async function sleepOnChannel(
+  channel: Channel,
+  bus: Sleeper,
+  condition: () => boolean,
+  options: WaitOptions,
+  alone: boolean,
+): Promise<void> {
+  const { what, timeoutMs, signal, vector, mode = 'adaptive' } = options;
+  const { words } = channel;
+  if (signal?.aborted) throw new AbortError(what, { cause: signal.reason });
+  const start = performance.now();
+  const deadline = start + timeoutMs;
+  if (alone && CAN_SPIN && mode !== 'interrupt') {
+    const until = Math.min(start + SPIN_MS, deadline);
+    do {
+      relax(words);
+      if (condition()) return;
+    } while (performance.now() < until);
+  }
+  const pollUntil = mode === 'interrupt' ? start : start + (mode === 'polled' ? POLL_LONG_MS : POLL_MS);
+  const word = vector === undefined || mode === 'polled' ? -1 : channel.interruptWord(vector);
+  const wake = () => Atomics.notify(words, word);
+  let listening = false;
+  try {
+    for (;;) {
+      // The order matters: whatever is delivered after this look at the word makes waitAsync return at once.
+      const seen = word < 0 ? 0 : Atomics.load(words, word);
+      if (condition()) return;
+      bus.check();
+      if (signal?.aborted) throw new AbortError(what, { cause: signal.reason });
+      const now = performance.now();
+      if (now >= deadline) {
+        if (condition()) return;
+        throw new TimeoutError(what, timeoutMs);
+      }
+      if (now < pollUntil) {
+        await nextTurn();
+      } else if (word < 0) {
+        await pauseFor(Math.min(TIMER_MS, deadline - now));
+      } else if (!listening) {
+        // The engine notifies only who listens, so look once more before sleeping.
+        listening = true;
+        channel.listen(vector as number, 1);
+        bus.ref();
+        signal?.addEventListener('abort', wake);
+      } else {
+        const sleep = waitAsync(words, word, seen, Math.min(LOOK_MS, deadline - now));
+        if (sleep.async) await sleep.value;
+      }
+    }
+  } finally {
+    if (listening) {
+      signal?.removeEventListener('abort', wake);
+      bus.unref();
+      channel.listen(vector as number, -1);
+    }
+  }
+}

@@ -1,0 +1,43 @@
+import { SdxiError } from '../errors.js';
+import type { Bus, FoundFunction } from './bus.js';
+import { EmbeddedBus } from './embedded/embedded.js';
+import { InlineBus } from './embedded/inline.js';
+import { type EmbeddedOptions, embeddedSettings } from './embedded/options.js';
+
+/** What {@link openBus} takes besides the URI. */
+export type OpenBusOptions = EmbeddedOptions;
+
+const LATER: Record<string, string> = {
+  'vfio-user': 'a function of another process, over a socket',
+  vfio: 'a PCI function bound to vfio-pci',
+  chardev: "a context of the kernel driver's device file",
+};
+
+/**
+ * Opens the way to a function.
+ *
+ * `embedded:[?option=value&…]` starts one in this process, on its own thread, or on the caller's with `inline=1`. Options are
+ * those of FunctionConfig, and `vectors`, `registerTimeoutMs`, `startTimeoutMs`.
+ * @throws SdxiError ERR_SDXI_URI for another form, ERR_SDXI_UNSUPPORTED for a bus that this version does not have; ArgumentError for options
+ */
+export async function openBus(uri: string, options: OpenBusOptions = {}): Promise<Bus> {
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(uri)?.[1];
+  if (scheme === 'embedded') {
+    return embeddedSettings(uri, options).inline ? new InlineBus(uri, options) : await EmbeddedBus.open(uri, options);
+  }
+  if (scheme !== undefined && Object.hasOwn(LATER, scheme)) {
+    throw new SdxiError('ERR_SDXI_UNSUPPORTED', `this version has no ${scheme} bus (${LATER[scheme]})`, {
+      hint: 'open embedded: instead',
+      fields: { uri, scheme },
+    });
+  }
+  throw new SdxiError('ERR_SDXI_URI', `"${uri}" does not say which bus to take`, {
+    hint: `write embedded:[?option=value&…]; known schemes are embedded, ${Object.keys(LATER).join(', ')}`,
+    fields: { uri },
+  });
+}
+
+/** What could be opened on this machine. */
+export function listFunctions(): FoundFunction[] {
+  return [{ uri: 'embedded:', description: 'a software function in this process, on a thread of its own' }];
+}

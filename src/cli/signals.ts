@@ -1,0 +1,40 @@
+import { AbortError } from '../errors.js';
+import { ExitCode } from './terminal.js';
+
+/** Thrown out of a command that a signal ended; carries the exit status that shells expect. */
+export class InterruptedError extends AbortError {
+  readonly exitCode: ExitCode;
+
+  constructor(signal: NodeJS.Signals, cause?: unknown) {
+    super(`interrupted by ${signal}`, { cause, hint: 'everything that was in flight has been stopped' });
+    this.exitCode = signal === 'SIGTERM' ? ExitCode.TERMINATED : ExitCode.INTERRUPTED;
+  }
+}
+
+/**
+ * Runs `work` with an AbortSignal that SIGINT and SIGTERM abort, so that a function is stopped and files are put away before
+ * the process ends. A second signal ends it at once.
+ * @throws InterruptedError after a signal, whatever `work` made of it
+ */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  let received: NodeJS.Signals | undefined;
+  const onSignal = (name: NodeJS.Signals) => {
+    if (received) process.exit(name === 'SIGTERM' ? ExitCode.TERMINATED : ExitCode.INTERRUPTED);
+    received = name;
+    controller.abort();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    const result = await work(controller.signal);
+    if (received) throw new InterruptedError(received);
+    return result;
+  } catch (error) {
+    if (received && !(error instanceof InterruptedError)) throw new InterruptedError(received, error);
+    throw error;
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}

@@ -1,0 +1,319 @@
+import type { Bus, WaitOptions } from '../bus/bus.js';
+import { BusLostError, ClosedError, ContextError, TimeoutError } from '../errors.js';
+import { ContextState, Reaction } from '../spec/codes.js';
+import { Collected, InFlight, type Portion, type Submission } from './completions.js';
+import type { ErrorRecord } from './errorlog.js';
+import { contextError } from './errors.js';
+import type { Ring } from './ring.js';
+
+/** How completions are waited for: see {@link WaitOptions.mode}. */
+export type CompletionMode = NonNullable<WaitOptions['mode']>;
+
+/** What a tracker needs of its context. */
+export interface TrackerHost {
+  readonly bus: Bus;
+  readonly functionName: string;
+  readonly number: number;
+  readonly mode: CompletionMode;
+  /** Vector that INTR descriptors of this context raise. */
+  readonly vector: number | undefined;
+  /** Recover by itself after an error. */
+  readonly autoRecover: boolean;
+  /** Drains the error log. @returns the oldest record about this context that nobody has taken */
+  takeRecord(): ErrorRecord | undefined;
+  /** Stops the context softly; resolves when it stands still. */
+  halt(): Promise<void>;
+  /** Makes a stopped context run again, from whatever state. */
+  restart(): Promise<void>;
+  /** The function stopped the context though nobody asked: the function itself has a problem. */
+  functionStopped(): void;
+}
+
+/** A sleeper looks up at least this often: an interrupt may be lost (F-44), and a context that fails sends none. */
+const WATCHDOG_MS = 200;
+/** The record of an error is in the log microseconds after its context has stopped (S-74). */
+const RECORD_MS = 50;
+
+/**
+ * Follows the work in one ring to its end: completion, error and restart, cancellation. Within one ring order helps: the last
+ * descriptor of each portion is fenced, so its completion block speaks for all before it.
+ *
+ * A context that fails in the middle of a portion never signals that block; waiters therefore watch CXT_STS.state too.
+ */
+export class Tracker {
+  readonly inFlight: InFlight;
+  /** Why nothing can run any more; a restart clears it. */
+  broken: Error | undefined;
+  /** The context is stopped, or being stopped, on purpose. */
+  paused = false;
+  /** Its error has been dealt with; it waits for its restart. */
+  private down = false;
+  private pumping = false;
+  private lastFault = -1;
+  private queue: Promise<unknown> = Promise.resolve();
+  private readonly cancelled = new Map<Submission, Error>();
+  private readonly host: TrackerHost;
+  private readonly ring: Ring;
+
+  constructor(host: TrackerHost, ring: Ring) {
+    this.host = host;
+    this.ring = ring;
+    this.inFlight = new InFlight(ring);
+  }
+
+  /** Follows a portion that is about to be published. */
+  add(portion: Portion): void {
+    this.inFlight.add(portion);
+  }
+
+  /** Sees to it that someone waits for what is in flight. */
+  watch(): void {
+    if (!this.pumping && this.inFlight.oldest) void this.pump();
+  }
+
+  /** True when there is something for {@link look} to find. Cheap: polled by waits. */
+  private readonly stirs = (): boolean => {
+    const { oldest } = this.inFlight;
+    if (!oldest || oldest.abandoned || this.ring.isDone(oldest.blockWord)) return true;
+    return !this.paused && !this.down && this.ring.state !== ContextState.RUN;
+  };
+
+  /** Collects completions. @returns true when the context needs help */
+  private look(): boolean {
+    if (this.inFlight.collect() === Collected.FAILED) return true;
+    return this.inFlight.oldest !== undefined && !this.paused && !this.down && this.ring.state !== ContextState.RUN;
+  }
+
+  private async pump(): Promise<void> {
+    const { bus, number, vector, mode } = this.host;
+    this.pumping = true;
+    bus.ref();
+    try {
+      while (!this.broken) {
+        if (this.look()) {
+          await this.exclusive(() => this.recover());
+          continue;
+        }
+        const { oldest } = this.inFlight;
+        if (!oldest) return;
+        // The vector only for work that announces itself by it.
+        const sleeps = oldest.interrupt && mode !== 'polled';
+        try {
+          await bus.wait(this.stirs, { what: `work of context ${number}`, timeoutMs: WATCHDOG_MS, mode, vector: sleeps ? vector : undefined });
+        } catch (error) {
+          if (!(error instanceof TimeoutError)) throw error;
+        }
+      }
+    } catch (error) {
+      this.lose(error as Error);
+    } finally {
+      this.pumping = false;
+      bus.unref();
+    }
+  }
+
+  /**
+   * Waits on the calling thread until a submission has settled: for work of microseconds.
+   * @returns false when it has not within `timeoutMs`
+   */
+  spin(submission: Submission, timeoutMs: number): boolean {
+    const end = performance.now() + timeoutMs;
+    for (let left = timeoutMs; ; left = end - performance.now()) {
+      if (this.look()) this.recoverSync(left);
+      if (submission.settled) return true;
+      if (left <= 0 || this.broken) return false;
+      if (!this.host.bus.spin(this.stirs, left)) {
+        this.look();
+        return submission.settled;
+      }
+    }
+  }
+
+  /** As {@link recover}, up to the point where only the restart is missing, which needs the event loop. */
+  private recoverSync(timeoutMs: number): void {
+    const { bus } = this.host;
+    let record: ErrorRecord | undefined;
+    bus.spin(() => (record = this.host.takeRecord()) !== undefined, Math.min(RECORD_MS, timeoutMs));
+    this.apply(record);
+    this.exclusive(() => this.restart()).catch((error: Error) => this.lose(error));
+  }
+
+  /** Runs one change of the context's state at a time. */
+  exclusive<T>(change: () => Promise<T>): Promise<T> {
+    const next = this.queue.then(change);
+    this.queue = next.catch(() => {});
+    return next;
+  }
+
+  /** Somebody else saw that the context may have failed, for instance in the error log. */
+  notice(): void {
+    if (this.host.autoRecover && !this.paused && this.ring.state === ContextState.ERR_FN) {
+      this.exclusive(() => this.recover()).catch((error: Error) => this.lose(error));
+    }
+  }
+
+  /** Finds out what failed, rejects whom it concerns, and lets the rest go on. */
+  async recover(options: { always?: boolean } = {}): Promise<void> {
+    const { ring, host } = this;
+    const failed = this.inFlight.collect() === Collected.FAILED;
+    const { state } = ring;
+    if (!this.down) {
+      if (this.broken || this.paused) return;
+      if (state === ContextState.STOP_FN || state === ContextState.STOPG_FN) return host.functionStopped();
+      if (state === ContextState.RUN && !failed) return;
+      this.apply(await this.findRecord());
+    }
+    if (host.autoRecover || options.always) await this.restart();
+  }
+
+  private async findRecord(): Promise<ErrorRecord | undefined> {
+    let record: ErrorRecord | undefined;
+    try {
+      await this.host.bus.wait(() => (record = this.host.takeRecord()) !== undefined, {
+        what: 'error record',
+        timeoutMs: RECORD_MS,
+        mode: 'polled',
+      });
+    } catch (error) {
+      // The log may be off, full or broken; state and Read_Index tell enough to go on.
+      if (!(error instanceof TimeoutError)) throw error;
+    }
+    return record;
+  }
+
+  /** Settles everything that an error decides. The context stands still, or (an informative record) only one descriptor failed. */
+  private apply(record: ErrorRecord | undefined): void {
+    const { ring, inFlight, host } = this;
+    const read = ring.readIndex;
+    const stopped = ring.state !== ContextState.RUN;
+    const target = record?.reaction === Reaction.INFORMATIVE;
+    // The record names the descriptor. Else: the one whose block shows the error, or the last one taken (S-34).
+    const blocked = inFlight.oldest && ring.isDone(inFlight.oldest.blockWord) ? inFlight.oldest.last : undefined;
+    const index = record && !target ? record.index : (blocked ?? (record === undefined && read > (inFlight.oldest?.first ?? read) ? read - 1 : undefined));
+    const error = contextError({
+      function: host.functionName,
+      context: target ? (record.context ?? host.number) : host.number,
+      step: record?.step ?? 0,
+      subStep: record?.subStep ?? 0,
+      index: target ? undefined : index,
+      operand: record?.operand,
+      address: index !== undefined && record?.operand !== undefined ? ring.operandAddress(index, record.operand) : undefined,
+    });
+    inFlight.explain(index, stopped ? read : 0);
+    if (stopped) {
+      this.down = true;
+      inFlight.completeBefore(index ?? read);
+    }
+    const owner = index === undefined ? undefined : inFlight.ownerOf(index);
+    if (owner) {
+      this.lastFault = -1;
+      owner.settle(error);
+      if (stopped) inFlight.drop(owner, read);
+    } else if (index === undefined || read === this.lastFault) {
+      // Nobody's descriptor, or the same place again: the context itself cannot work, so nothing of this is worth another try.
+      for (const submission of inFlight.submissions()) {
+        submission.settle(error);
+        if (stopped) inFlight.drop(submission, read);
+      }
+    }
+    if (stopped) this.lastFault = read;
+    inFlight.collect();
+  }
+
+  /** Runs the context again. When that fails, everything in flight fails with it. */
+  async restart(): Promise<void> {
+    if (!this.down && !this.paused) return;
+    try {
+      await this.host.restart();
+      this.down = false;
+      this.paused = false;
+      this.broken = undefined;
+      this.watch();
+    } catch (error) {
+      this.lose(error as Error);
+      throw error;
+    }
+  }
+
+  /**
+   * Takes a submission out of the ring: stops the context softly, which lets the descriptor in execution finish, replaces what
+   * is left of it by NOPs, and goes on. The submission settles with `error` when nothing of it can run any more.
+   */
+  cancel(submission: Submission, error: Error): void {
+    if (submission.live === 0 && !submission.settled) return submission.settle(error);
+    this.cancelled.set(submission, error);
+    if (this.cancelled.size > 1) return;
+    this.exclusive(() => this.cancelAll()).catch((failure: Error) => this.lose(failure));
+  }
+
+  private async cancelAll(): Promise<void> {
+    const stoppedBefore = this.paused;
+    if (!stoppedBefore && !this.broken) {
+      this.paused = true;
+      try {
+        await this.host.halt();
+      } finally {
+        this.paused = false;
+      }
+    }
+    const failed = this.inFlight.collect() === Collected.FAILED;
+    if (!this.broken && (failed || (this.ring.state === ContextState.ERR_FN && !this.down))) this.apply(await this.findRecord());
+    const read = this.ring.readIndex;
+    this.inFlight.completeBefore(read);
+    for (const [submission, error] of this.cancelled) {
+      this.cancelled.delete(submission);
+      submission.settle(error);
+      this.inFlight.drop(submission, read);
+    }
+    this.inFlight.collect();
+    if (stoppedBefore || this.broken) return;
+    this.down = true;
+    await this.restart();
+  }
+
+  /** After a stop: what the function has abandoned (hard stop, S-86) fails with `error`, what it has finished completes. */
+  settleStopped(hardError?: ContextError): void {
+    const { ring, inFlight } = this;
+    const read = ring.readIndex;
+    inFlight.collect();
+    if (hardError && read > 0) {
+      // The last descriptor taken may have been cut off; only its own completion block could say that it was not.
+      inFlight.completeBefore(read - 1);
+      const owner = inFlight.ownerOf(read - 1);
+      owner?.settle(hardError);
+      if (owner) inFlight.drop(owner, read);
+    }
+    inFlight.explain(undefined, read);
+    inFlight.completeBefore(read);
+    inFlight.collect();
+  }
+
+  /** The function has stopped or forgotten the context: everything in flight fails, the slots become NOPs. It can be restarted. */
+  abort(error: Error): void {
+    const read = this.ring.readIndex;
+    this.inFlight.collect();
+    this.down = true;
+    for (const submission of this.inFlight.submissions()) {
+      submission.settle(error);
+      this.inFlight.drop(submission, read);
+    }
+    this.inFlight.explain(undefined, Number.POSITIVE_INFINITY);
+  }
+
+  /** Nothing can be done any more: everything in flight fails. Memory is let go only if the function cannot reach it. */
+  lose(error: Error): void {
+    this.broken = error;
+    this.down = true;
+    for (const submission of this.inFlight.submissions()) submission.settle(error);
+    this.cancelled.clear();
+    if (error instanceof BusLostError || error instanceof ClosedError) this.inFlight.clear();
+  }
+
+  /** Resolves when nothing of this producer is in flight. */
+  async idle(): Promise<void> {
+    while (this.inFlight.oldest && !this.broken) {
+      await Promise.allSettled([...this.inFlight.submissions()].map((submission) => submission.done));
+      if (this.inFlight.oldest && !this.broken) await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}

@@ -1,0 +1,140 @@
+import type { AddressSpace, AddressSpaces, Mapping } from '../memory/address-space.js';
+import type { ContextState, ErrorStep, SubStep } from '../spec/index.js';
+import { SubStep as Sub } from '../spec/index.js';
+import type { FunctionConfig } from './config.js';
+import { FunctionContext } from './context.js';
+import { ErrorLog } from './errorlog.js';
+import type { FunctionPorts } from './ports.js';
+import { RegisterFile } from './registers.js';
+
+/** What the function has done since power-on: plain numbers, free to read. */
+export interface FunctionCounters {
+  /** Descriptors consumed, failed ones included. */
+  descriptors: number;
+  /** Bytes written by data operations. */
+  bytes: number;
+  doorbells: number;
+  /** Doorbells that came while not INIT or ACTIVE, or beyond max_cxt. */
+  doorbellsDropped: number;
+  loads: number;
+  errors: number;
+  interrupts: number;
+  /** Register or doorbell writes of a width or place that takes none (S-100). */
+  writesDropped: number;
+  registerReads: number;
+  registerWrites: number;
+}
+
+/** How an operation left the context. */
+export const Outcome = {
+  /** The descriptor is done. */
+  DONE: 0,
+  /** A slice is done, more follows next turn. */
+  MORE: 1,
+  /** It failed: see {@link Core.failure}. */
+  FAILED: 2,
+  /** It cannot go on until something else happens. */
+  WAIT: 3,
+} as const;
+export type Outcome = (typeof Outcome)[keyof typeof Outcome];
+
+/** The parts of one function, for the modules that make it up. */
+export class Core {
+  readonly config: FunctionConfig;
+  readonly ports: FunctionPorts;
+  readonly memory: AddressSpaces;
+  readonly registers: RegisterFile;
+  readonly log: ErrorLog;
+  readonly counters: FunctionCounters = {
+    descriptors: 0,
+    bytes: 0,
+    doorbells: 0,
+    doorbellsDropped: 0,
+    loads: 0,
+    errors: 0,
+    interrupts: 0,
+    writesDropped: 0,
+    registerReads: 0,
+    registerWrites: 0,
+  };
+  /** Every context that was ever rung or started since activation. */
+  readonly contexts = new Map<number, FunctionContext>();
+
+  /** The failure of the operation that returned {@link Outcome.FAILED}. */
+  readonly failure = { step: 0 as ErrorStep, subStep: 0 as SubStep, operand: -1, address: -1, absent: false };
+
+  constructor(config: FunctionConfig, ports: FunctionPorts) {
+    this.config = config;
+    this.ports = ports;
+    this.memory = ports.memory;
+    this.registers = new RegisterFile(config);
+    this.log = new ErrorLog(config, this.registers, ports, (vector) => this.raise(vector));
+  }
+
+  /** The working copy of a context, made on first use. */
+  context(number: number): FunctionContext {
+    let context = this.contexts.get(number);
+    if (!context) {
+      context = new FunctionContext(number);
+      this.contexts.set(number, context);
+    }
+    return context;
+  }
+
+  raise(vector: number): void {
+    this.counters.interrupts++;
+    this.ports.tracer?.interrupt(vector);
+    this.ports.interrupts.raise(vector);
+  }
+
+  /** Notes why an operation fails. @param operand -1 when no buffer is concerned */
+  fail(step: ErrorStep, subStep: SubStep, operand = -1, address = -1): typeof Outcome.FAILED {
+    const { failure } = this;
+    failure.step = step;
+    failure.subStep = subStep;
+    failure.operand = operand;
+    failure.address = address;
+    failure.absent = false;
+    return Outcome.FAILED;
+  }
+
+  /** Notes that memory of a step cannot be reached: translation or access failure, as the space says (ref §7.1 item 4). */
+  failAccess(step: ErrorStep, space: AddressSpace | undefined, address: number, length: number, operand = -1): typeof Outcome.FAILED {
+    const mapped = space !== undefined && space.refusal(address, length) === 'refused';
+    return this.fail(step, mapped ? Sub.DAF : Sub.ATF, operand, address);
+  }
+
+  /** One of a context's own structures (ring, CXT_STS, Write_Index, CSB), or undefined when it cannot be accessed this way. */
+  structure(context: FunctionContext, address: number, length: number, access: number): Mapping | undefined {
+    return this.memory.of(context.structurePasid)?.find(address, length, access);
+  }
+
+  /** A function-level structure (tables, AKeys): ref §7.3, S-12. */
+  table(address: number, length: number, access: number): Mapping | undefined {
+    return this.memory.of(this.registers.functionPasid)?.find(address, length, access);
+  }
+
+  /** Writes CXT_STS.state as one byte. @returns false when CXT_STS cannot be written */
+  writeState(context: FunctionContext, state: ContextState): boolean {
+    context.state = state;
+    const map = context.statusMap.covers(context.statusAddress, 16, 2)
+      ? context.statusMap
+      : this.structure(context, context.statusAddress, 16, 2);
+    if (!map) return false;
+    context.statusMap = map;
+    map.store8(context.statusAddress, state);
+    this.ports.tracer?.contextState(context.number, state);
+    return true;
+  }
+
+  /** Writes Read_Index. The low dword goes first: for a moment the value is too small, which is harmless (S-72). */
+  writeReadIndex(context: FunctionContext): boolean {
+    context.unpublished = 0;
+    const address = context.statusAddress + 8;
+    const map = context.statusMap.covers(address, 8, 2) ? context.statusMap : this.structure(context, address, 8, 2);
+    if (!map) return false;
+    context.statusMap = map;
+    map.publish64(address, context.readIndex);
+    return true;
+  }
+}

@@ -1,0 +1,210 @@
+import { doorbellStride, ErrorStep, FunctionRequest, FunctionState, nameOf, Reaction, Reg, SubStep } from '../spec/index.js';
+import { type FunctionConfig, functionConfig } from './config.js';
+import { Core, type FunctionCounters } from './core.js';
+import { Engine } from './engine.js';
+import { ERROR_VECTOR } from './errorlog.js';
+import type { FunctionPorts } from './ports.js';
+import { RegisterFile } from './registers.js';
+import { FUNCTION_TRANSITIONS } from './state.js';
+
+/**
+ * One SDXI 1.0 function. Synchronous, deterministic, single-threaded: nothing happens but in these calls, and no call
+ * throws, whatever a guest wrote. Threads, sockets and clocks are the business of whoever calls.
+ *
+ * ```ts
+ * const fn = new SdxiFunction(functionConfig({ maxContext: 7 }), { memory, interrupts });
+ * fn.writeRegister(Reg.CTL0, 8, 3n);      // fn_gsr = ACTIVE
+ * fn.ringDoorbell(0, 0);
+ * while (fn.step(64) > 0);
+ * ```
+ */
+export class SdxiFunction {
+  readonly config: FunctionConfig;
+  private readonly core: Core;
+  private readonly engine: Engine;
+  private readonly stride: number;
+  /** Scheduler steps left in INIT. */
+  private initLeft = 0;
+  /** Doorbells that came in INIT, one bit per context (S-10, S-71). */
+  private readonly early = new Set<number>();
+  /** The stop under way ends in a reset (S-11). */
+  private resetAtStop = false;
+
+  constructor(config: Partial<FunctionConfig>, ports: FunctionPorts) {
+    this.config = functionConfig(config);
+    this.core = new Core(this.config, ports);
+    this.engine = new Engine(this.core);
+    this.stride = doorbellStride(this.config.dbStride);
+  }
+
+  /** STS0.fn_gsv. */
+  get state(): FunctionState {
+    return this.core.registers.state as FunctionState;
+  }
+
+  /** What it has done so far. */
+  get counters(): Readonly<FunctionCounters> {
+    return this.core.counters;
+  }
+
+  /**
+   * Reads `size` bytes (1 … 8, any alignment) at a byte offset of BAR 0; bytes that belong to no register are 0 (S-100).
+   */
+  readRegister(offset: number, size: number): bigint {
+    this.core.counters.registerReads++;
+    const value = this.core.registers.read(offset, size);
+    this.core.ports.tracer?.registerRead(offset, size, value);
+    return value;
+  }
+
+  /** Writes 4 or 8 naturally aligned bytes at a byte offset of BAR 0; any other write is dropped and counted (O-23, S-100). */
+  writeRegister(offset: number, size: number, value: bigint): void {
+    const { core } = this;
+    core.ports.tracer?.registerWrite(offset, size, value);
+    if (!RegisterFile.writable(offset, size)) {
+      core.counters.writesDropped++;
+      return;
+    }
+    core.counters.registerWrites++;
+    if (core.registers.write(offset, size, value) === Reg.CTL0) this.request(core.registers.request as FunctionRequest);
+  }
+
+  /**
+   * Writes to the doorbell region, BAR 2. An 8-byte write at the start of a stride is a doorbell; so is a 4-byte one, unless
+   * `strictDoorbell` (S-2). Anything else is dropped (S-100).
+   */
+  writeDoorbell(offset: number, size: number, value: bigint): void {
+    const wide = size === 8;
+    const narrow = size === 4 && this.config.strictDoorbell === 'off';
+    if ((!wide && !narrow) || offset < 0 || offset % this.stride !== 0) {
+      this.core.counters.writesDropped++;
+      return;
+    }
+    this.ringDoorbell(offset / this.stride, Number(value));
+  }
+
+  /**
+   * Rings the doorbell of a context: a wake-up, nothing more (S-9). `value` is only traced.
+   */
+  ringDoorbell(context: number, value: number): void {
+    const { core } = this;
+    core.counters.doorbells++;
+    core.ports.tracer?.doorbell(context, value);
+    const { state } = this;
+    if (context > core.registers.maxContext || (state !== FunctionState.ACTIVE && state !== FunctionState.INIT)) {
+      core.counters.doorbellsDropped++;
+    } else if (state === FunctionState.INIT) {
+      this.early.add(context);
+    } else {
+      this.engine.ring(context);
+    }
+  }
+
+  /**
+   * Lets the function work: at most `budget` turns, and no more once 256 KiB have moved, so that registers are served in
+   * between. A turn is one descriptor or one slice of it.
+   * @returns the turns run; 0 = nothing to do until a doorbell or a register write
+   */
+  step(budget: number): number {
+    const { state } = this;
+    if (state === FunctionState.ACTIVE) return this.engine.step(budget);
+    if (state === FunctionState.INIT) {
+      if (--this.initLeft <= 0) this.activate();
+      return 1;
+    }
+    if (state === FunctionState.STOPG_SF || state === FunctionState.STOPG_HD) return this.stepStop(budget);
+    return 0;
+  }
+
+  /** Function-level reset by the transport: as power-on, and no memory is touched (S-46, S-107). */
+  reset(): void {
+    this.engine.forget();
+    this.early.clear();
+    this.resetAtStop = false;
+    this.core.registers.powerOn();
+    this.enter(FunctionState.STOP);
+  }
+
+  /** What can be told about the contexts that the function holds, for tools: number, state, Read_Index. */
+  contexts(): { number: number; running: boolean; idle: boolean; state: number; readIndex: number; ringEntries: number }[] {
+    return [...this.core.contexts.values()].map((c) => ({
+      number: c.number,
+      running: c.running,
+      idle: c.idle,
+      state: c.state,
+      readIndex: c.readIndex,
+      ringEntries: c.ringSize,
+    }));
+  }
+
+  /**
+   * An internal error, as a fault plan provokes it: of one context (ref §8.3), or of the function, which goes to GSV_ERROR
+   * (ref §3.3 rule 9, S-91, S-92). Nothing else leads there.
+   */
+  injectInternalError(context?: number): void {
+    if (context !== undefined) {
+      this.engine.internalError(context);
+      return;
+    }
+    if (this.state === FunctionState.STOP || this.state === FunctionState.ERROR) return;
+    const { core } = this;
+    this.engine.stopAll();
+    this.early.clear();
+    core.counters.errors++;
+    core.log.report({ step: ErrorStep.INT, subStep: SubStep.OTHER, reaction: Reaction.FUNCTION_STOPPED });
+    this.enter(FunctionState.ERROR);
+    if (core.registers.errorInterruptEnabled) core.raise(ERROR_VECTOR);
+  }
+
+  /** A request in CTL0.fn_gsr, by {@link FUNCTION_TRANSITIONS}. */
+  private request(request: FunctionRequest): void {
+    const { state } = this;
+    const next = FUNCTION_TRANSITIONS[state]?.[request];
+    if (next === undefined) return;
+    if (request === FunctionRequest.RESET) this.resetAtStop = true;
+    if (next === FunctionState.STOP) this.stopped();
+    else this.enter(next);
+    if (next === FunctionState.INIT) {
+      this.initLeft = this.config.initDelay;
+      if (this.initLeft === 0) this.activate();
+    }
+  }
+
+  /** No table is read here (O-1, S-31); what rang in INIT is looked at now (O-2, S-10). */
+  private activate(): void {
+    this.enter(FunctionState.ACTIVE);
+    for (const context of this.early) if (context <= this.core.registers.maxContext) this.engine.ring(context);
+    this.early.clear();
+  }
+
+  private stepStop(budget: number): number {
+    let turns = 0;
+    do {
+      if (this.engine.progressStop(this.state === FunctionState.STOPG_HD)) {
+        this.stopped();
+        return turns + 1;
+      }
+      const used = this.engine.step(budget - turns);
+      turns += Math.max(used, 1);
+    } while (turns < budget);
+    return turns;
+  }
+
+  private stopped(): void {
+    this.engine.forget();
+    this.early.clear();
+    if (this.resetAtStop) this.core.registers.restore(); // before STS0 shows STOP (S-89)
+    this.resetAtStop = false;
+    this.enter(FunctionState.STOP);
+  }
+
+  private enter(state: FunctionState): void {
+    this.core.registers.state = state;
+    this.core.ports.tracer?.functionState(state);
+  }
+
+  /** For messages: `ACTIVE`. */
+  get stateName(): string {
+    return nameOf(FunctionState, this.state) ?? String(this.state);
+  }
+}

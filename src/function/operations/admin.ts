@@ -1,0 +1,198 @@
+import { Access } from '../../memory/address-space.js';
+import { AdminOp, ContextState, ErrorStep, FunctionState, SubStep, SyncFilter, TWO32 } from '../../spec/index.js';
+import { type FunctionContext, Work } from '../context.js';
+import { type Core, Outcome } from '../core.js';
+import { START_RESULT } from '../state.js';
+import { readStatus, walkTables } from '../tables.js';
+
+/** Contexts that one turn of an admin operation looks at, so that a range of 65,536 holds nobody up. */
+const CONTEXTS_PER_TURN = 64;
+
+/** What the admin group needs of the scheduler. */
+export interface AdminHost {
+  /** Puts a context into the running set and in line for a look at its Write_Index. */
+  startContext(context: FunctionContext): void;
+  /** Begins a stop on behalf of software; does nothing for a context that is not running or stopping already (S-82). */
+  stopContext(context: FunctionContext, hard: boolean): void;
+  ringDoorbell(context: number, value: number): void;
+}
+
+// vflags bits within dword 1 of the descriptor (byte 5 is bits 15:8).
+const VF = 0x8000;
+const DB_VALUE_VALID = 0x4000;
+const HARD_STOP = 0x2000;
+
+interface Range {
+  first: number;
+  last: number;
+}
+
+function contextRange({ descriptor }: FunctionContext): Range {
+  return { first: descriptor[2] & 0xffff, last: descriptor[2] >>> 16 };
+}
+
+function keyRange({ descriptor }: FunctionContext): Range {
+  return { first: descriptor[3] & 0xffff, last: descriptor[3] >>> 16 };
+}
+
+function isMalformed({ first, last }: Range): boolean {
+  return first > last;
+}
+
+/** Running contexts of a range, in ascending order. */
+function* runningIn(core: Core, { first, last }: Range): Generator<FunctionContext> {
+  const inside = [...core.contexts.values()].filter((c) => c.running && c.number >= first && c.number <= last);
+  yield* inside.sort((a, b) => a.number - b.number);
+}
+
+/** True when the body of an admin descriptor cannot be acted upon at all (step 7 / sub 3): ref §5.6, S-27, S-96. */
+function isBodyMalformed(admin: FunctionContext, operation: number): boolean {
+  if ((admin.descriptor[1] & VF) !== 0) return true;
+  switch (operation) {
+    case AdminOp.CXT_START_NM:
+    case AdminOp.CXT_START_RS:
+    case AdminOp.CXT_STOP:
+    case AdminOp.CXT_UPD:
+      return isMalformed(contextRange(admin));
+    case AdminOp.AKEY_UPD:
+      return isMalformed(contextRange(admin)) || isMalformed(keyRange(admin));
+    case AdminOp.RKEY_UPD:
+      return isMalformed(keyRange(admin));
+    case AdminOp.SYNC: {
+      const filter = admin.descriptor[1] & 7;
+      if (filter > SyncFilter.FN) return true;
+      if (filter === SyncFilter.AKEY && isMalformed(keyRange(admin))) return true;
+      if (filter === SyncFilter.RKEY) return isMalformed(keyRange(admin));
+      return filter !== SyncFilter.FN && isMalformed(contextRange(admin));
+    }
+    default:
+      return false;
+  }
+}
+
+/** Any operation of the administrative group (0x002), on context 0. SDXI 1.0 §3.5, ref §5.6. */
+export function administer(core: Core, admin: FunctionContext, operation: number, host: AdminHost): Outcome {
+  if (admin.work === Work.NONE) {
+    if (isBodyMalformed(admin, operation)) return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
+    admin.work = Work.ADMIN;
+    admin.adminNext = contextRange(admin).first;
+    admin.adminFailure = undefined;
+    admin.adminWaits = undefined;
+  }
+  switch (operation) {
+    case AdminOp.CXT_START_NM:
+    case AdminOp.CXT_START_RS:
+      return start(core, admin, operation === AdminOp.CXT_START_RS, host);
+    case AdminOp.CXT_STOP:
+      return stop(core, admin, host);
+    case AdminOp.SYNC:
+      return sync(core, admin);
+    case AdminOp.CXT_UPD:
+      reloadRunning(core, contextRange(admin));
+      return Outcome.DONE;
+    case AdminOp.FN_UPD:
+      reloadRunning(core, { first: 0, last: 0xffff });
+      return Outcome.DONE;
+    case AdminOp.AKEY_UPD:
+    case AdminOp.RKEY_UPD:
+      // Keys are read anew at each use: there is no copy to drop (ref §4.11, S-108).
+      return Outcome.DONE;
+    default:
+      return adminInterrupt(core, admin);
+  }
+}
+
+/** CXT_START.NM and .RS over a range, S-83: each context on its own, nothing is rolled back. */
+function start(core: Core, admin: FunctionContext, resume: boolean, host: AdminHost): Outcome {
+  if (core.registers.state !== FunctionState.ACTIVE) return Outcome.WAIT; // the function stops: nothing is started any more (S-85)
+  const { first, last } = contextRange(admin);
+  const end = Math.min(last, admin.adminNext + CONTEXTS_PER_TURN - 1);
+  const { descriptor } = admin;
+  for (; admin.adminNext <= end; admin.adminNext++) {
+    const number = admin.adminNext;
+    if (number === 0) continue; // it is running: it executes this (S-66)
+    const target = core.context(number);
+    if (target.running && target.stop !== 'none') return Outcome.WAIT;
+    if (startOne(core, target, resume, host)) {
+      if ((descriptor[1] & DB_VALUE_VALID) !== 0) host.ringDoorbell(number, descriptor[5] * TWO32 + descriptor[4]);
+    } else if (first === last || !core.failure.absent) {
+      admin.adminFailure ??= { step: core.failure.step, subStep: core.failure.subStep, context: number };
+    }
+  }
+  return admin.adminNext <= last ? Outcome.MORE : Outcome.DONE;
+}
+
+/** @returns false after {@link Core.fail} */
+function startOne(core: Core, target: FunctionContext, resume: boolean, host: AdminHost): boolean {
+  // A context that runs keeps its working copy: START then only makes it look at Write_Index (O-9).
+  if (target.running && !target.idle) {
+    host.startContext(target);
+    return true;
+  }
+  if (!walkTables(core, target)) return false;
+  const state = readStatus(core, target);
+  if (state < 0) return false;
+  const result = START_RESULT[state][resume ? 'resume' : 'normal'];
+  if (result === 'refuse') {
+    core.fail(ErrorStep.CXT_STS, SubStep.DVF);
+    return false;
+  }
+  if (result === 'run') {
+    if (!core.writeState(target, ContextState.RUN)) {
+      core.failAccess(ErrorStep.CXT_STS, core.memory.of(target.structurePasid), target.statusAddress, 16);
+      return false;
+    }
+  } else {
+    if (!core.structure(target, target.statusAddress, 16, Access.WRITE)) {
+      core.failAccess(ErrorStep.CXT_STS, core.memory.of(target.structurePasid), target.statusAddress, 16);
+      return false;
+    }
+    target.state = ContextState.RUN;
+  }
+  target.loadFailureLogged = false;
+  host.startContext(target);
+  return true;
+}
+
+/** CXT_STOP: initiates the stops; others first, context 0 last (S-53). */
+function stop(core: Core, admin: FunctionContext, host: AdminHost): Outcome {
+  const hard = (admin.descriptor[1] & HARD_STOP) !== 0;
+  const range = contextRange(admin);
+  for (const target of runningIn(core, range)) if (target !== admin) host.stopContext(target, hard);
+  // Context 0 finishes this descriptor first: the engine looks at `stop` after completing it (O-13).
+  if (range.first === 0) admin.stop = hard ? 'hard' : 'soft';
+  return Outcome.DONE;
+}
+
+/** SYNC: waits until what its filter names is over. Ref §5.6, S-54, S-108. */
+function sync(core: Core, admin: FunctionContext): Outcome {
+  const filter = admin.descriptor[1] & 7;
+  const range = filter === SyncFilter.FN || filter === SyncFilter.RKEY ? { first: 0, last: 0xffff } : contextRange(admin);
+  if (filter === SyncFilter.STOP) {
+    for (const context of runningIn(core, range)) if (context !== admin && context.stop !== 'none') return Outcome.WAIT;
+    return Outcome.DONE;
+  }
+  // Operations that were under way when the SYNC began may still use older copies.
+  admin.adminWaits ??= [...runningIn(core, range)]
+    .filter((c) => c !== admin)
+    .map((context) => ({ context, workNumber: context.workNumber }));
+  for (const { context, workNumber } of admin.adminWaits) {
+    if (!context.running || context.idle) continue;
+    if (context.work !== Work.NONE && context.workNumber === workNumber) return Outcome.WAIT;
+    if (context.reload && (filter === SyncFilter.CXT || filter === SyncFilter.FN)) return Outcome.WAIT;
+  }
+  return Outcome.DONE;
+}
+
+/** CXT_UPD, FN_UPD: running contexts load again before their next descriptor (S-108). */
+function reloadRunning(core: Core, range: Range): void {
+  for (const context of runningIn(core, range)) context.reload = true;
+}
+
+/** ADM_INTR: the vector stands in the descriptor (S-26). */
+function adminInterrupt(core: Core, admin: FunctionContext): Outcome {
+  const vector = admin.descriptor[3] & 0x7ff;
+  if (vector >= core.ports.interrupts.vectors) return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
+  core.raise(vector);
+  return Outcome.DONE;
+}

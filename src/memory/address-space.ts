@@ -1,0 +1,350 @@
+import { SdxiError } from '../errors.js';
+import { WINDOW_MAX, Window } from './window.js';
+
+/** What a mapping allows the function to do. */
+export const Access = { READ: 1, WRITE: 2, READ_WRITE: 3 } as const;
+export type Access = (typeof Access)[keyof typeof Access];
+
+/** Addresses from here on cannot be mapped: JS numbers are exact below (S-103). */
+export const ADDRESS_LIMIT = 2 ** 53;
+
+const NOWHERE = new Window(new ArrayBuffer(0));
+
+/** Most mappings in a bucket of the sorted list: inserting moves at most this many references. */
+const BUCKET_MAX = 512;
+
+/**
+ * One contiguous piece of an address space that lies in one window. Whoever has found a mapping may keep it: once it is
+ * removed its range is empty, so {@link covers} says no and nothing can be reached through it.
+ *
+ * The `load`/`store` methods are for structures (aligned, inside the mapping: ask {@link covers} first); bulk data goes
+ * through `u8` at `address + shift`.
+ */
+export class Mapping {
+  start: number;
+  end: number;
+  /** Bits of {@link Access} in force; 0 while bus mastering is off (S-47). */
+  access: number;
+  readonly granted: number;
+  /** Add to an address to get the byte index in the window. */
+  shift: number;
+  u8: Uint8Array;
+  u32: Uint32Array;
+  i32: Int32Array;
+  i64: BigInt64Array;
+
+  constructor(start: number, length: number, access: number, window: Window, offset: number) {
+    this.start = start;
+    this.end = start + length;
+    this.access = access;
+    this.granted = access;
+    this.shift = offset - start;
+    this.u8 = window.u8;
+    this.u32 = window.u32;
+    this.i32 = window.i32;
+    this.i64 = window.i64;
+  }
+
+  /** True when all of [address, address + length) may be accessed this way through this mapping. */
+  covers(address: number, length: number, access: number): boolean {
+    return address >= this.start && address + length <= this.end && (this.access & access) === access;
+  }
+
+  /** Makes the mapping empty for everyone who still holds it. */
+  revoke(): void {
+    this.start = Number.POSITIVE_INFINITY;
+    this.end = Number.NEGATIVE_INFINITY;
+    this.access = 0;
+    this.u8 = NOWHERE.u8;
+    this.u32 = NOWHERE.u32;
+    this.i32 = NOWHERE.i32;
+    this.i64 = NOWHERE.i64;
+  }
+
+  /** Index of the dword at a 4-byte aligned address. */
+  word(address: number): number {
+    return (address + this.shift) >>> 2;
+  }
+
+  load32(address: number): number {
+    return this.u32[(address + this.shift) >>> 2];
+  }
+
+  store8(address: number, value: number): void {
+    this.u8[address + this.shift] = value;
+  }
+
+  store32(address: number, value: number): void {
+    this.u32[(address + this.shift) >>> 2] = value;
+  }
+
+  /**
+   * Atomically takes 1 from the 64-bit value at an 8-byte aligned address; 0 wraps to 2^64 − 1 (S-13, S-73).
+   *
+   * While the low dword is not 0 nothing is borrowed from the high one, so a compare-and-swap of the low dword is the same
+   * indivisible change of all 64 bits, without the cost of BigInt.
+   */
+  decrementSignal(address: number): void {
+    const word = (address + this.shift) >>> 2;
+    for (;;) {
+      const low = Atomics.load(this.i32, word);
+      if (low === 0) break;
+      if (Atomics.compareExchange(this.i32, word, low, (low - 1) | 0) === low) return;
+    }
+    Atomics.sub(this.i64, word >>> 1, 1n);
+  }
+
+  /** Overwrites the 64-bit value at an 8-byte aligned address, after everything stored before. */
+  storeSignal(address: number, value: number): void {
+    Atomics.store(this.i64, (address + this.shift) >>> 3, BigInt(value));
+  }
+
+  /**
+   * Stores a growing 64-bit counter for others to see, after everything stored before: the high dword is written only when
+   * it has to be; the low dword goes first, so that a reader sees too small a value for a moment, never too large a one (S-72).
+   */
+  publish64(address: number, value: number): void {
+    const word = (address + this.shift) >>> 2;
+    const high = (value / 2 ** 32) >>> 0;
+    Atomics.store(this.i32, word, value | 0);
+    if (this.u32[word + 1] !== high) Atomics.store(this.i32, word + 1, high | 0);
+  }
+}
+
+/** Why an access cannot be made: nothing there (sub_step 1), or there and not allowed (sub_step 2). Ref §7.1 item 4. */
+export type Refusal = 'unmapped' | 'refused';
+
+/**
+ * What DMA addresses mean for one (function, PASID): a sorted set of mappings that do not overlap, added and removed at
+ * any time (S-102). Lookups cost O(log n), changes O(√n).
+ */
+export class AddressSpace {
+  private buckets: Mapping[][] = [];
+  private firsts: number[] = [];
+  private blocked = false;
+  /** Number of mappings in force. */
+  size = 0;
+
+  /**
+   * Grants `length` bytes at `address`, which are the bytes of `window` from `offset` on. More than 2 GiB are given as several windows.
+   * @throws SdxiError ERR_SDXI_MAPPING when the range is empty, wraps, overlaps another or is not congruent with its memory modulo 8.
+   */
+  map(address: number, length: number, access: number, window: Window, offset = 0): Mapping {
+    const bad = (why: string, hint: string): never => {
+      throw new SdxiError('ERR_SDXI_MAPPING', `cannot map ${length} bytes at 0x${address.toString(16)}: ${why}`, {
+        hint,
+        fields: { address, length },
+      });
+    };
+    if (!Number.isSafeInteger(address) || !Number.isSafeInteger(length) || address < 0 || length <= 0 || address + length > ADDRESS_LIMIT) {
+      bad('not a range of addresses below 2^53', 'give a byte address and a length of at least 1');
+    }
+    if (length > WINDOW_MAX || offset < 0 || offset + length > window.byteLength)
+      bad('it reaches beyond its memory', 'map at most the length of the window');
+    if ((address - offset) % 8 !== 0)
+      bad('address and memory differ modulo 8', 'give the address the same offset in its page as the memory has');
+    if ((access & ~Access.READ_WRITE) !== 0 || access === 0) bad('no access granted', 'grant read, write or both');
+    const at = this.bucketOf(address);
+    const bucket = this.buckets[at] ?? this.insertBucket();
+    const index = upperBound(bucket, address);
+    const next = bucket[index] ?? this.buckets[at + 1]?.[0];
+    const previous = bucket[index - 1];
+    if ((previous && previous.end > address) || (next && next.start < address + length)) {
+      bad('part of it is mapped already', 'unmap the old range first');
+    }
+    const mapping = new Mapping(address, length, access, window, offset);
+    if (this.blocked) mapping.access = 0;
+    bucket.splice(index, 0, mapping);
+    if (index === 0) this.firsts[at] = address;
+    if (bucket.length > BUCKET_MAX) this.split(at);
+    this.size++;
+    return mapping;
+  }
+
+  /**
+   * Removes every mapping inside [address, address + length).
+   * @returns the number of bytes that were mapped.
+   * @throws SdxiError ERR_SDXI_MAPPING when the range cuts a mapping in two; nothing is removed then.
+   */
+  unmap(address: number, length: number): number {
+    const end = address + length;
+    const inside: Mapping[] = [];
+    for (const mapping of this.from(address)) {
+      if (mapping.start >= end) break;
+      if (mapping.start < address || mapping.end > end) {
+        throw new SdxiError('ERR_SDXI_MAPPING', `unmapping ${length} bytes at 0x${address.toString(16)} would cut a mapping in two`, {
+          hint: 'unmap ranges as they were mapped',
+          fields: { address, length, mapped: mapping.start, mappedLength: mapping.end - mapping.start },
+        });
+      }
+      inside.push(mapping);
+    }
+    let bytes = 0;
+    for (const mapping of inside) {
+      bytes += mapping.end - mapping.start;
+      this.remove(mapping);
+    }
+    return bytes;
+  }
+
+  /** Removes everything. */
+  clear(): void {
+    for (const bucket of this.buckets) for (const mapping of bucket) mapping.revoke();
+    this.buckets = [];
+    this.firsts = [];
+    this.size = 0;
+  }
+
+  /** The mapping that holds `address`, whatever it allows. */
+  at(address: number): Mapping | undefined {
+    const bucket = this.buckets[this.bucketOf(address)];
+    if (!bucket) return undefined;
+    const mapping = bucket[upperBound(bucket, address) - 1];
+    return mapping && address < mapping.end ? mapping : undefined;
+  }
+
+  /** The mapping that allows all of [address, address + length), when a single one does. */
+  find(address: number, length: number, access: number): Mapping | undefined {
+    const mapping = this.at(address);
+    return mapping?.covers(address, length, access) ? mapping : undefined;
+  }
+
+  /**
+   * Walks [address, address + length) piece by piece, in ascending order.
+   * Ends with the first address that cannot be accessed and why, when there is one.
+   */
+  *translate(
+    address: number,
+    length: number,
+    access: number,
+  ): Generator<{ mapping: Mapping; address: number; length: number }, { address: number; why: Refusal } | undefined> {
+    let at = address;
+    const end = address + length;
+    while (at < end) {
+      const mapping = at < ADDRESS_LIMIT ? this.at(at) : undefined;
+      if (!mapping) return { address: at, why: 'unmapped' };
+      if ((mapping.access & access) !== access) return { address: at, why: 'refused' };
+      const piece = Math.min(end, mapping.end) - at;
+      yield { mapping, address: at, length: piece };
+      at += piece;
+    }
+    return undefined;
+  }
+
+  /** Why {@link find} said no. A structure that two mappings share counts as refused: it cannot be accessed as a whole. */
+  refusal(address: number, length: number): Refusal {
+    for (let at = address; at < address + length; ) {
+      const mapping = at < ADDRESS_LIMIT ? this.at(at) : undefined;
+      if (!mapping) return 'unmapped';
+      at = mapping.end;
+    }
+    return 'refused';
+  }
+
+  /** All mappings in ascending order. */
+  *[Symbol.iterator](): Generator<Mapping> {
+    for (const bucket of this.buckets) yield* bucket;
+  }
+
+  /** Refuses every access while `blocked` (bus mastering off, S-47); what is mapped stays mapped. */
+  setBlocked(blocked: boolean): void {
+    this.blocked = blocked;
+    for (const mapping of this) mapping.access = blocked ? 0 : mapping.granted;
+  }
+
+  private *from(address: number): Generator<Mapping> {
+    for (let b = this.bucketOf(address); b < this.buckets.length; b++) {
+      for (const mapping of this.buckets[b]) if (mapping.end > address) yield mapping;
+    }
+  }
+
+  private remove(mapping: Mapping): void {
+    const b = this.bucketOf(mapping.start);
+    const bucket = this.buckets[b];
+    const index = upperBound(bucket, mapping.start) - 1;
+    bucket.splice(index, 1);
+    if (bucket.length === 0) {
+      this.buckets.splice(b, 1);
+      this.firsts.splice(b, 1);
+    } else if (index === 0) {
+      this.firsts[b] = bucket[0].start;
+    }
+    this.size--;
+    mapping.revoke();
+  }
+
+  private insertBucket(): Mapping[] {
+    const bucket: Mapping[] = [];
+    this.buckets.push(bucket);
+    this.firsts.push(0);
+    return bucket;
+  }
+
+  private split(b: number): void {
+    const upper = this.buckets[b].splice(BUCKET_MAX / 2);
+    this.buckets.splice(b + 1, 0, upper);
+    this.firsts.splice(b + 1, 0, upper[0].start);
+  }
+
+  /** The last bucket whose first mapping starts at or below `address`; the first bucket when none does. */
+  private bucketOf(address: number): number {
+    let low = 0;
+    let high = this.firsts.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.firsts[middle] <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low === 0 ? 0 : low - 1;
+  }
+}
+
+/** Index of the first mapping that starts above `address`. */
+function upperBound(bucket: Mapping[], address: number): number {
+  let low = 0;
+  let high = bucket.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (bucket[middle].start <= address) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** "No PASID": the function's own address space. */
+export const NO_PASID = -1;
+
+/** The address spaces that one function can reach: its own, and one for each PASID the platform has bound. */
+export class AddressSpaces {
+  readonly own = new AddressSpace();
+  private readonly byPasid = new Map<number, AddressSpace>();
+
+  /** The space of a PASID, or `undefined` when the platform does not know it (S-109). */
+  of(pasid: number): AddressSpace | undefined {
+    return pasid === NO_PASID ? this.own : this.byPasid.get(pasid);
+  }
+
+  /** The space of a PASID, bound on first use. @throws RangeError unless it is NO_PASID or a 20-bit number. */
+  bind(pasid: number): AddressSpace {
+    if (pasid === NO_PASID) return this.own;
+    if (!Number.isInteger(pasid) || pasid < 0 || pasid > 0xfffff) throw new RangeError(`a PASID has 20 bits, ${pasid} does not fit`);
+    let space = this.byPasid.get(pasid);
+    if (!space) {
+      space = new AddressSpace();
+      this.byPasid.set(pasid, space);
+    }
+    return space;
+  }
+
+  /** Forgets a PASID with all its mappings. */
+  unbind(pasid: number): void {
+    this.byPasid.get(pasid)?.clear();
+    this.byPasid.delete(pasid);
+  }
+
+  /** Bus mastering off and on again (S-47). */
+  setBlocked(blocked: boolean): void {
+    this.own.setBlocked(blocked);
+    for (const space of this.byPasid.values()) space.setBlocked(blocked);
+  }
+}

@@ -1,0 +1,89 @@
+import { ArgumentError } from '../errors.js';
+import { RangeAllocator } from './ranges.js';
+import { allocateRegion, PAGE_BYTES, type Region } from './region.js';
+import { WINDOW_MAX } from './window.js';
+
+/** A piece of an arena. */
+export interface Block {
+  readonly region: Region;
+  /** Offset of the first byte in the region. */
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
+interface Chunk {
+  readonly region: Region;
+  readonly free: RangeAllocator;
+}
+
+/** The arena grows by chunks of at least this much. */
+const CHUNK_BYTES = 16 * 2 ** 20;
+
+/**
+ * DMA memory in small pieces: a few large regions, mapped once each, cut up first-fit. Blocks keep their chunk; a chunk
+ * that is empty again goes back to the system.
+ */
+export class Arena {
+  private readonly chunks: Chunk[] = [];
+  private readonly chunkBytes: number;
+  private readonly onGrow: (region: Region) => void;
+  private readonly onShrink: (region: Region) => void;
+
+  /** @param hooks called with each region that the arena starts (map it) or stops using (unmap it). */
+  constructor(hooks: { onGrow?: (region: Region) => void; onShrink?: (region: Region) => void; chunkBytes?: number } = {}) {
+    this.onGrow = hooks.onGrow ?? (() => {});
+    this.onShrink = hooks.onShrink ?? (() => {});
+    this.chunkBytes = hooks.chunkBytes ?? CHUNK_BYTES;
+  }
+
+  /**
+   * @param byteLength 1 … 2 GiB
+   * @param alignment a power of two, at most 2 MiB
+   * @throws ArgumentError for another length; SystemError when there is no memory
+   */
+  allocate(byteLength: number, alignment = 64): Block {
+    for (const { region, free } of this.chunks) {
+      const offset = free.allocate(byteLength, alignment, -region.address);
+      if (offset >= 0) return { region, offset, byteLength };
+    }
+    const slack = Math.max(0, alignment - PAGE_BYTES);
+    const region = allocateRegion(byteLength <= WINDOW_MAX - slack ? Math.max(byteLength + slack, this.chunkBytes) : byteLength);
+    this.onGrow(region);
+    const free = new RangeAllocator(0, region.byteLength);
+    this.chunks.push({ region, free });
+    const offset = free.allocate(byteLength, alignment, -region.address);
+    if (offset < 0)
+      throw new ArgumentError(`no ${byteLength} bytes aligned to ${alignment} in one buffer`, {
+        hint: 'ask for less alignment or less memory',
+      });
+    return { region, offset, byteLength };
+  }
+
+  /** Gives a block back; its bytes are zeroed by whoever needs them zero. */
+  free(block: Block): void {
+    const index = this.chunks.findIndex((chunk) => chunk.region === block.region);
+    if (index < 0) return;
+    const { region, free } = this.chunks[index];
+    free.free(block.offset, block.byteLength);
+    if (free.isWhole(0, region.byteLength) && this.chunks.length > 1) {
+      this.chunks.splice(index, 1);
+      this.onShrink(region);
+    }
+  }
+
+  /** The regions in use. */
+  get regions(): Region[] {
+    return this.chunks.map((chunk) => chunk.region);
+  }
+
+  /** Stops using all regions. Views that are still held stay readable. */
+  close(): void {
+    for (const { region } of this.chunks.splice(0)) this.onShrink(region);
+  }
+}
+
+/** The bytes of a block. */
+export function bytesOf(block: Block): Buffer<ArrayBuffer> {
+  const { region, offset, byteLength } = block;
+  return Buffer.from(region.bytes.buffer as ArrayBuffer, region.bytes.byteOffset + offset, byteLength);
+}

@@ -1,0 +1,5 @@
+export { Access, ADDRESS_LIMIT, AddressSpace, AddressSpaces, Mapping, NO_PASID, type Refusal } from './address-space.js';
+export { Arena, type Block, bytesOf } from './arena.js';
+export { RangeAllocator } from './ranges.js';
+export { allocateRegion, PAGE_BYTES, type PinnableMemory, pinRegion, type Region } from './region.js';
+export { WINDOW_MAX, Window } from './window.js';

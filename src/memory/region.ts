@@ -1,0 +1,152 @@
+import { markAsUntransferable } from 'node:worker_threads';
+import { ArgumentError, SdxiError } from '../errors.js';
+import { addressOf, closeFd, createMemfd, mapShared, unmap, viewMemory } from '../native/libc.js';
+import { WINDOW_MAX, Window } from './window.js';
+
+/** Memory is handed out and mapped in pages of this size. */
+export const PAGE_BYTES = 4096;
+
+/**
+ * Memory of this process that functions may be given: where it is, and what keeps it alive. Two kinds: memory that this
+ * package allocated (a memfd, so that another process can map it too), and memory of the user's that was pinned.
+ */
+export interface Region {
+  /** Process address of the first byte. */
+  readonly address: number;
+  readonly byteLength: number;
+  /** The bytes, as an ordinary view. Holding it keeps the memory alive. */
+  readonly bytes: Uint8Array;
+  /** A window over the region and the offset of its first byte there; for views of dwords. */
+  readonly window: Window;
+  readonly offset: number;
+  /** File that holds the bytes, with the offset of the first one; absent for pinned memory, which has none. */
+  readonly file?: { readonly fd: number; readonly offset: number };
+  /** False once the memory has been taken away (transferred, or the WebAssembly memory grew). */
+  readonly attached: boolean;
+}
+
+/**
+ * Allocated memory is unmapped when the last view of it is gone, never before: a program that keeps a buffer after
+ * closing everything reads stale bytes, it does not crash.
+ */
+const graveyard = new FinalizationRegistry<{ address: number; length: number; fd: number }>(({ address, length, fd }) => {
+  unmap(address, length);
+  closeFd(fd);
+});
+
+class AllocatedRegion implements Region {
+  readonly address: number;
+  readonly byteLength: number;
+  readonly bytes: Uint8Array;
+  readonly window: Window;
+  readonly offset = 0;
+  readonly file: { fd: number; offset: number };
+
+  constructor(name: string, length: number) {
+    const fd = createMemfd(name, length);
+    try {
+      this.address = mapShared(fd, 0, length);
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
+    this.byteLength = length;
+    this.file = { fd, offset: 0 };
+    const buffer = viewMemory(this.address, length);
+    markAsUntransferable(buffer);
+    refuseTransfer(buffer);
+    this.window = new Window(buffer);
+    this.bytes = this.window.u8;
+    graveyard.register(buffer, { address: this.address, length, fd });
+  }
+
+  get attached(): boolean {
+    return true;
+  }
+}
+
+/** `ArrayBuffer.prototype.transfer` (Node 22) ignores the mark that `postMessage` honours, so allocated buffers answer for themselves. */
+function refuseTransfer(buffer: ArrayBuffer): void {
+  const refuse = (): never => {
+    throw new SdxiError('ERR_SDXI_UNSUPPORTED', 'DMA memory cannot be transferred', {
+      hint: 'copy the bytes out (Buffer.from(view)), or send the address and length to another thread',
+    });
+  };
+  for (const name of ['transfer', 'transferToFixedLength']) Object.defineProperty(buffer, name, { value: refuse });
+}
+
+/**
+ * Zeroed memory for DMA, rounded up to whole pages.
+ * @param byteLength 1 … 2 GiB (a view can hold no more on every supported Node)
+ * @throws ArgumentError for another length; SystemError when there is no memory
+ */
+export function allocateRegion(byteLength: number, name = 'sdxi-dma'): Region {
+  if (!Number.isSafeInteger(byteLength) || byteLength < 1 || byteLength > WINDOW_MAX) {
+    throw new ArgumentError(`cannot allocate ${byteLength} bytes`, {
+      hint: `one buffer holds 1 … ${WINDOW_MAX} bytes; allocate several`,
+      fields: { byteLength },
+    });
+  }
+  return new AllocatedRegion(name, Math.ceil(byteLength / PAGE_BYTES) * PAGE_BYTES);
+}
+
+class PinnedRegion implements Region {
+  readonly address: number;
+  readonly byteLength: number;
+  readonly bytes: Uint8Array;
+  readonly window: Window;
+  readonly offset: number;
+
+  constructor(view: Uint8Array) {
+    this.address = addressOf(view);
+    this.byteLength = view.byteLength;
+    this.bytes = view;
+    const { window, offset } = Window.of(view);
+    this.window = window;
+    this.offset = offset;
+  }
+
+  get attached(): boolean {
+    return this.bytes.byteLength === this.byteLength;
+  }
+}
+
+/** What {@link pinRegion} takes. */
+export type PinnableMemory = ArrayBufferView | ArrayBufferLike | WebAssembly.Memory;
+
+/**
+ * Makes ordinary memory of the user's usable for DMA where it lies (shared virtual addressing): no copy, the region holds
+ * the reference that keeps it alive. The ArrayBuffer is marked untransferable, which cannot be undone.
+ *
+ * Not covered: `ArrayBuffer.prototype.transfer()` (Node 22 and later) on a pinned buffer while work on it is in flight.
+ * @throws ArgumentError for empty, detached, resizable or growable memory, or more than 2 GiB
+ */
+export function pinRegion(memory: PinnableMemory): Region {
+  const view = viewOf(memory);
+  const buffer = view.buffer as ArrayBuffer & { resizable?: boolean; growable?: boolean; detached?: boolean };
+  if (buffer.resizable || buffer.growable) {
+    throw new ArgumentError('resizable memory cannot be registered: it may move or shrink under the function', {
+      hint: 'use a fixed-length buffer, or alloc()',
+    });
+  }
+  if (view.byteLength === 0) {
+    throw new ArgumentError('empty or detached memory cannot be registered', {
+      hint: 'a buffer that was transferred (postMessage, structuredClone, transfer) has no bytes any more; register it before, or use alloc()',
+    });
+  }
+  if (view.byteLength > WINDOW_MAX) {
+    throw new ArgumentError(`cannot register ${view.byteLength} bytes at once`, { hint: `register views of at most ${WINDOW_MAX} bytes` });
+  }
+  if (!(buffer instanceof SharedArrayBuffer)) markAsUntransferable(buffer);
+  return new PinnedRegion(view);
+}
+
+function viewOf(memory: PinnableMemory): Uint8Array {
+  if (memory instanceof Uint8Array) return memory;
+  if (ArrayBuffer.isView(memory)) return new Uint8Array(memory.buffer, memory.byteOffset, memory.byteLength);
+  if (memory instanceof ArrayBuffer || memory instanceof SharedArrayBuffer) return new Uint8Array(memory);
+  if (memory instanceof WebAssembly.Memory) return new Uint8Array(memory.buffer);
+  throw new ArgumentError('only memory can be registered', {
+    hint: 'pass a Buffer, a typed array, an ArrayBuffer, a SharedArrayBuffer or a WebAssembly.Memory',
+  });
+}

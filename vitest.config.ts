@@ -1,0 +1,17 @@
+import { defineConfig } from 'vitest/config';
+
+// Forks, not threads: tests map shared memory, load native code and start workers of their own.
+// Two workers at most, so that the timing of a loaded machine stays close to that of a laptop.
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 20_000,
+    hookTimeout: 20_000,
+    passWithNoTests: true,
+    projects: [
+      { extends: true, test: { name: 'fast', include: ['test/**/*.test.ts'], exclude: ['test/slow/**'] } },
+      { extends: true, test: { name: 'slow', include: ['test/slow/**/*.test.ts'], testTimeout: 300_000 } },
+    ],
+  },
+});
