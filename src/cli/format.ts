@@ -44,7 +44,7 @@ export function formatCount(value: number): string {
 export function formatTable(head: string[], rows: readonly (readonly string[])[], { left = 1 }: { left?: number } = {}): string {
   const table = new Table({
     head,
-    style: { head: [], border: [] },
+    style: { head: [], border: [], compact: true },
     colAligns: head.map((_, column) => (column < left ? 'left' : 'right')),
   });
   for (const row of rows) table.push([...row]);

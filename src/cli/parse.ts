@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -36,4 +36,9 @@ function items(text: string): string[] {
   const parts = text.split(',').filter((part) => part.trim() !== '');
   if (parts.length === 0) throw new InvalidArgumentError('Give one value, or several with commas between them.');
   return parts;
+}
+
+/** `--corrupt`: for whoever wants to see that a check finds what it is there for. */
+export function corruptOption(): Option {
+  return new Option('--corrupt <what>', 'flip one bit after the work and before the check, to see that the check finds it').choices(['data', 'guard']);
 }

@@ -30,7 +30,7 @@ function fieldText(value: unknown): string {
 function causesOf(error: Error): string[] {
   const causes: string[] = [];
   for (let cause = error.cause; cause instanceof Error && causes.length < 4; cause = cause.cause) causes.push(cause.message);
-  return causes;
+  return causes.filter((message) => message !== error.message);
 }
 
 /** What a failed command prints to stdout in `--json` mode. */
@@ -42,8 +42,10 @@ export interface ErrorReport {
 /** An error as data: code, message, hint, and the error's own fields beside them. */
 export function reportOf(error: unknown): ErrorReport {
   if (error instanceof SdxiError) {
-    const { code, message, hint, ...fields } = error.toJSON();
-    return { ok: false, error: { ...fields, code: String(code), message: String(message), ...(hint ? { hint: String(hint) } : {}) } };
+    const { code, message, hint, fields } = error;
+    // Fields of an error that are named like the fixed keys would take their place.
+    const extra = Object.fromEntries(Object.entries(fields).filter(([name]) => !['code', 'message', 'hint'].includes(name)));
+    return { ok: false, error: { code, message, hint, ...extra } };
   }
   const { code, message } = error instanceof Error ? (error as NodeJS.ErrnoException) : { code: undefined, message: String(error) };
   return { ok: false, error: { code: typeof code === 'string' ? code : 'ERR_INTERNAL', message } };

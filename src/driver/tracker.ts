@@ -1,7 +1,8 @@
 import type { Bus, WaitOptions } from '../bus/bus.js';
-import { BusLostError, ClosedError, ContextError, TimeoutError } from '../errors.js';
+import { AbortError, BusLostError, ClosedError, type ContextError, TimeoutError } from '../errors.js';
 import { ContextState, Reaction } from '../spec/codes.js';
 import { Collected, InFlight, type Portion, type Submission } from './completions.js';
+import type { Deadlines } from './deadlines.js';
 import type { ErrorRecord } from './errorlog.js';
 import { contextError } from './errors.js';
 import type { Ring } from './ring.js';
@@ -12,6 +13,7 @@ export type CompletionMode = NonNullable<WaitOptions['mode']>;
 /** What a tracker needs of its context. */
 export interface TrackerHost {
   readonly bus: Bus;
+  readonly deadlines: Deadlines;
   readonly functionName: string;
   readonly number: number;
   readonly mode: CompletionMode;
@@ -25,8 +27,15 @@ export interface TrackerHost {
   halt(): Promise<void>;
   /** Makes a stopped context run again, from whatever state. */
   restart(): Promise<void>;
+  /** The same without the event loop, for callers that spin. @returns false when it must be done by {@link restart} */
+  restartNow(): boolean;
   /** The function stopped the context though nobody asked: the function itself has a problem. */
   functionStopped(): void;
+  /** Someone sleeps, and wants to be told of errors. */
+  watchErrors(): void;
+  /** The process must stay alive from the first to the second. */
+  workBegins(): void;
+  workEnds(): void;
 }
 
 /** A sleeper looks up at least this often: an interrupt may be lost (F-44), and a context that fails sends none. */
@@ -50,6 +59,7 @@ export class Tracker {
   private down = false;
   private pumping = false;
   private lastFault = -1;
+  private changes = 0;
   private queue: Promise<unknown> = Promise.resolve();
   private readonly cancelled = new Map<Submission, Error>();
   private readonly host: TrackerHost;
@@ -85,9 +95,10 @@ export class Tracker {
   }
 
   private async pump(): Promise<void> {
-    const { bus, number, vector, mode } = this.host;
+    const { host } = this;
+    const { bus, number, vector, mode } = host;
     this.pumping = true;
-    bus.ref();
+    host.workBegins();
     try {
       while (!this.broken) {
         if (this.look()) {
@@ -98,6 +109,7 @@ export class Tracker {
         if (!oldest) return;
         // The vector only for work that announces itself by it.
         const sleeps = oldest.interrupt && mode !== 'polled';
+        if (sleeps) host.watchErrors();
         try {
           await bus.wait(this.stirs, { what: `work of context ${number}`, timeoutMs: WATCHDOG_MS, mode, vector: sleeps ? vector : undefined });
         } catch (error) {
@@ -108,7 +120,7 @@ export class Tracker {
       this.lose(error as Error);
     } finally {
       this.pumping = false;
-      bus.unref();
+      host.workEnds();
     }
   }
 
@@ -129,18 +141,22 @@ export class Tracker {
     }
   }
 
-  /** As {@link recover}, up to the point where only the restart is missing, which needs the event loop. */
+  /** As {@link recover}, on the calling thread. */
   private recoverSync(timeoutMs: number): void {
-    const { bus } = this.host;
+    const { host } = this;
+    if (this.ring.state === ContextState.STOP_FN) return host.functionStopped();
     let record: ErrorRecord | undefined;
-    bus.spin(() => (record = this.host.takeRecord()) !== undefined, Math.min(RECORD_MS, timeoutMs));
+    host.bus.spin(() => (record = host.takeRecord()) !== undefined, Math.min(RECORD_MS, timeoutMs));
     this.apply(record);
-    this.exclusive(() => this.restart()).catch((error: Error) => this.lose(error));
+    if (!this.down || this.broken || !host.autoRecover) return;
+    if (this.changes === 0 && host.restartNow()) this.down = false;
+    else this.exclusive(() => this.restart()).catch((error: Error) => this.lose(error));
   }
 
   /** Runs one change of the context's state at a time. */
   exclusive<T>(change: () => Promise<T>): Promise<T> {
-    const next = this.queue.then(change);
+    this.changes++;
+    const next = this.queue.then(change).finally(() => this.changes--);
     this.queue = next.catch(() => {});
     return next;
   }
@@ -158,12 +174,12 @@ export class Tracker {
     const failed = this.inFlight.collect() === Collected.FAILED;
     const { state } = ring;
     if (!this.down) {
-      if (this.broken || this.paused) return;
+      if (this.paused || (this.broken && !options.always)) return;
       if (state === ContextState.STOP_FN || state === ContextState.STOPG_FN) return host.functionStopped();
       if (state === ContextState.RUN && !failed) return;
       this.apply(await this.findRecord());
     }
-    if (host.autoRecover || options.always) await this.restart();
+    if (options.always || (host.autoRecover && !this.broken)) await this.restart();
   }
 
   private async findRecord(): Promise<ErrorRecord | undefined> {
@@ -206,14 +222,14 @@ export class Tracker {
     }
     const owner = index === undefined ? undefined : inFlight.ownerOf(index);
     if (owner) {
-      this.lastFault = -1;
       owner.settle(error);
       if (stopped) inFlight.drop(owner, read);
-    } else if (index === undefined || read === this.lastFault) {
-      // Nobody's descriptor, or the same place again: the context itself cannot work, so nothing of this is worth another try.
+    } else if (stopped && (index === undefined || read === this.lastFault)) {
+      // Nobody's descriptor, or the same place again: the context itself does not work. Twice in a row, a restart is no cure.
+      if (read === this.lastFault) this.broken = error;
       for (const submission of inFlight.submissions()) {
         submission.settle(error);
-        if (stopped) inFlight.drop(submission, read);
+        inFlight.drop(submission, read);
       }
     }
     if (stopped) this.lastFault = read;
@@ -225,14 +241,46 @@ export class Tracker {
     if (!this.down && !this.paused) return;
     try {
       await this.host.restart();
-      this.down = false;
-      this.paused = false;
-      this.broken = undefined;
-      this.watch();
+      this.restarted();
     } catch (error) {
       this.lose(error as Error);
       throw error;
     }
+  }
+
+  /** The context runs. */
+  restarted(): void {
+    this.down = false;
+    this.paused = false;
+    this.broken = undefined;
+    this.watch();
+  }
+
+  /** Ends a submission at its deadline, or when a signal says so. @returns its promise */
+  limit(submission: Submission, options: { what: string; timeoutMs: number; signal?: AbortSignal; hint?: string }): Promise<void> {
+    const { what, timeoutMs, signal, hint = 'the function is slow or stuck, or the timeout is short for this much work' } = options;
+    const { deadlines } = this.host;
+    const { done } = submission;
+    if (submission.settled) return done;
+    const timed = {
+      deadline: performance.now() + timeoutMs,
+      expire: () => {
+        this.inFlight.collect(); // one last look (F-43)
+        const error = new TimeoutError(what, timeoutMs, { hint });
+        submission.settle(error);
+        this.cancel(submission, error);
+      },
+    };
+    const abort = () => this.cancel(submission, new AbortError(what, { cause: signal?.reason }));
+    deadlines.add(timed);
+    signal?.addEventListener('abort', abort, { once: true });
+    const release = () => {
+      deadlines.delete(timed);
+      signal?.removeEventListener('abort', abort);
+    };
+    done.then(release, release);
+    if (signal?.aborted) abort();
+    return done;
   }
 
   /**
@@ -240,7 +288,8 @@ export class Tracker {
    * is left of it by NOPs, and goes on. The submission settles with `error` when nothing of it can run any more.
    */
   cancel(submission: Submission, error: Error): void {
-    if (submission.live === 0 && !submission.settled) return submission.settle(error);
+    // Context 0 cannot be stopped to take a descriptor back: giving up on it means to look away.
+    if (submission.live === 0 || this.host.number === 0) return submission.settle(error);
     this.cancelled.set(submission, error);
     if (this.cancelled.size > 1) return;
     this.exclusive(() => this.cancelAll()).catch((failure: Error) => this.lose(failure));

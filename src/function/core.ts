@@ -81,6 +81,11 @@ export class Core {
     return context;
   }
 
+  /** Forgets a context that nothing is known of. */
+  dropUnused(context: FunctionContext): void {
+    if (!context.running && !context.queued && !context.loadFailureLogged) this.contexts.delete(context.number);
+  }
+
   raise(vector: number): void {
     this.counters.interrupts++;
     this.ports.tracer?.interrupt(vector);

@@ -143,7 +143,9 @@ export class Engine implements AdminHost {
     const { core } = this;
     const { descriptor } = context;
     const clearValid = core.config.clearValid === 'on';
-    const hot = clearValid && core.ports.tracer === undefined;
+    // Without a way to write CXT_STS the first descriptor is the last one (S-75), so each is taken by itself.
+    const publishes = context.statusMap.covers(context.statusAddress, 16, Access.WRITE);
+    const hot = clearValid && core.ports.tracer === undefined && publishes;
     const slotAccess = clearValid ? Access.READ_WRITE : Access.READ;
     this.refreshLimits(context);
     // What others stored since the last step is looked at once; within a step Write_Index is read again when it is reached.

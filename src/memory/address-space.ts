@@ -218,11 +218,12 @@ export class AddressSpace {
     length: number,
     access: number,
   ): Generator<{ mapping: Mapping; address: number; length: number }, { address: number; why: Refusal } | undefined> {
+    if (address >= ADDRESS_LIMIT) return { address, why: this.absence };
     let at = address;
     const end = address + length;
     while (at < end) {
-      const mapping = at < ADDRESS_LIMIT ? this.at(at) : undefined;
-      if (!mapping) return { address: at, why: 'unmapped' };
+      const mapping = this.at(at);
+      if (!mapping) return { address: at, why: this.absence };
       if ((mapping.access & access) !== access) return { address: at, why: 'refused' };
       const piece = Math.min(end, mapping.end) - at;
       yield { mapping, address: at, length: piece };
@@ -233,12 +234,19 @@ export class AddressSpace {
 
   /** Why {@link find} said no. A structure that two mappings share counts as refused: it cannot be accessed as a whole. */
   refusal(address: number, length: number): Refusal {
+    // Up there sums are inexact, and adding a length may change nothing.
+    if (address + length > ADDRESS_LIMIT) return this.absence;
     for (let at = address; at < address + length; ) {
-      const mapping = at < ADDRESS_LIMIT ? this.at(at) : undefined;
-      if (!mapping) return 'unmapped';
+      const mapping = this.at(at);
+      if (!mapping) return this.absence;
       at = mapping.end;
     }
     return 'refused';
+  }
+
+  /** What an address without a mapping is: with bus mastering off, every access is refused before it is translated (S-47). */
+  private get absence(): Refusal {
+    return this.blocked ? 'refused' : 'unmapped';
   }
 
   /** All mappings in ascending order. */
@@ -318,6 +326,7 @@ export const NO_PASID = -1;
 export class AddressSpaces {
   readonly own = new AddressSpace();
   private readonly byPasid = new Map<number, AddressSpace>();
+  private blocked = false;
 
   /** The space of a PASID, or `undefined` when the platform does not know it (S-109). */
   of(pasid: number): AddressSpace | undefined {
@@ -331,6 +340,7 @@ export class AddressSpaces {
     let space = this.byPasid.get(pasid);
     if (!space) {
       space = new AddressSpace();
+      space.setBlocked(this.blocked);
       this.byPasid.set(pasid, space);
     }
     return space;
@@ -344,6 +354,7 @@ export class AddressSpaces {
 
   /** Bus mastering off and on again (S-47). */
   setBlocked(blocked: boolean): void {
+    this.blocked = blocked;
     this.own.setBlocked(blocked);
     for (const space of this.byPasid.values()) space.setBlocked(blocked);
   }

@@ -35,22 +35,29 @@ const MASKED = 1;
 const PENDING = 2;
 const ONE_DELIVERY = 4;
 
+// Bits of the call word, the one word that the engine looks at: who calls, and whether it must be woken to hear it.
+const ASLEEP = 1 << 31;
+const REQUEST = 1 << 30;
+const LIFE_CHANGED = 1 << 29;
+/** A bit for each chunk of contexts of which one was rung. */
+const CHUNKS = 28;
+const RUNG = (1 << CHUNKS) - 1;
+
 // Dword indexes of the fixed part. Each group starts a cache line: its words are written by one side at a time.
 const LINE = 16;
 const LIFE = 0;
 const REASON_BYTES = 1;
-const SLEEP = LINE;
-const LOCK = 2 * LINE;
+const LOCK = LINE;
 /** One line holds a whole request: state, op, two small arguments, one 64-bit value, five numbers. */
-const SLOT = 3 * LINE;
-const TEXT = 4 * LINE;
+const SLOT = 2 * LINE;
+const TEXT = 3 * LINE;
 /** Bytes for the answer of a request that failed, or for the last words of an engine. */
 export const TEXT_BYTES = 2048;
 /** Counters that fit. */
 export const COUNTERS_MAX = 64;
 const COUNTERS = TEXT + TEXT_BYTES / 4;
-/** The bitmap follows at once: for 480 contexts both lie in one line. */
-const SUMMARY = COUNTERS + COUNTERS_MAX * 2;
+/** The bitmap of contexts follows at once: up to 480 of them lie in the same line. */
+const CALL = COUNTERS + COUNTERS_MAX * 2;
 
 const lines = (words: number): number => Math.ceil(words / LINE) * LINE;
 
@@ -80,7 +87,7 @@ export class Channel {
   private readonly doorbells: Float64Array;
   private readonly bitmap: number;
   private readonly bitmapWords: number;
-  /** log2 of the contexts under one bit of the summary word: 5 up to 1,024 contexts, 11 for 65,536. */
+  /** log2 of the contexts in a chunk: 5 up to 896 contexts, 12 for 65,536. */
   private readonly chunkShift: number;
   private readonly interrupts: number;
 
@@ -91,9 +98,9 @@ export class Channel {
       throw new ArgumentError(`a bus cannot have ${shape.vectors} interrupt vectors`, { hint: `1 … ${VECTORS_MAX}, like an MSI-X table` });
     }
     this.bitmapWords = Math.ceil(contexts / 32);
-    this.chunkShift = Math.max(5, Math.ceil(Math.log2(contexts)) - 5);
-    this.bitmap = SUMMARY + 1;
-    const values = SUMMARY + lines(1 + this.bitmapWords);
+    this.chunkShift = Math.max(5, Math.ceil(Math.log2(contexts / CHUNKS)));
+    this.bitmap = CALL + 1;
+    const values = CALL + lines(1 + this.bitmapWords);
     this.interrupts = values + lines(contexts * 2);
     const byteLength = (this.interrupts + shape.vectors * LINE) * 4;
     if (buffer && buffer.byteLength !== byteLength) {
@@ -113,8 +120,9 @@ export class Channel {
 
   // ---- Life ----
 
+  /** A plain read, because every access asks: who sees an old value a moment longer finds out when it waits. */
   get life(): Life {
-    return Atomics.load(this.words, LIFE) as Life;
+    return this.words[LIFE] as Life;
   }
 
   /** Moves life forward; later states win. Everyone who sleeps anywhere wakes up to look. @returns false when it had got there already */
@@ -124,7 +132,7 @@ export class Channel {
       if (old >= life) return false;
       if (Atomics.compareExchange(this.words, LIFE, old, life) === old) break;
     }
-    this.wakeEngine();
+    this.call(LIFE_CHANGED);
     if (life !== Life.RUNNING) this.wakeUsers();
     return true;
   }
@@ -147,32 +155,56 @@ export class Channel {
     for (let v = 0; v < this.shape.vectors; v++) Atomics.notify(this.words, this.interruptWord(v));
   }
 
-  // ---- Engine sleep ----
+  // ---- Calling the engine ----
 
-  /** Wakes the engine if it sleeps. Call after publishing what it should see. */
-  wakeEngine(): void {
-    if (Atomics.load(this.words, SLEEP) !== 0 && Atomics.exchange(this.words, SLEEP, 0) !== 0) Atomics.notify(this.words, SLEEP, 1);
+  /** Sets a bit of the call word and wakes the engine if it sleeps. What the caller stored before, the engine sees. */
+  private call(bit: number): void {
+    if (Atomics.or(this.words, CALL, bit) < 0 && Atomics.and(this.words, CALL, ~ASLEEP) < 0) Atomics.notify(this.words, CALL, 1);
   }
 
-  /** True when the engine has something to look at. */
-  get calling(): boolean {
-    const { words } = this;
-    return (Atomics.load(words, SLOT) & 1) !== 0 || Atomics.load(words, SUMMARY) !== 0 || Atomics.load(words, LIFE) !== Life.RUNNING;
+  /** True when somebody has called: a plain read, for the loop of an engine that is busy anyway. */
+  get called(): boolean {
+    return this.words[CALL] !== 0;
   }
 
-  /** The engine sleeps until it is woken or `timeoutMs` passed. It announces that first and looks again after, so no wake-up is lost. */
+  /** The same for an engine that has nothing else to do. */
+  get calledNow(): boolean {
+    return Atomics.load(this.words, CALL) !== 0;
+  }
+
+  /**
+   * Takes all calls. Doorbells go to `ring`, in ascending order of contexts; of several values of a context the last one.
+   * @returns whether there is a request: the doorbells that its thread rang before are among the ones just taken (S-10)
+   */
+  take(ring: (context: number, value: number) => void): boolean {
+    const { words, bitmap, chunkShift } = this;
+    const calls = Atomics.exchange(words, CALL, 0);
+    const perChunk = 1 << (chunkShift - 5);
+    for (let chunks = calls & RUNG; chunks !== 0; chunks &= chunks - 1) {
+      const first = (31 - Math.clz32(chunks & -chunks)) * perChunk;
+      const end = Math.min(first + perChunk, this.bitmapWords);
+      for (let w = first; w < end; w++) {
+        if (Atomics.load(words, bitmap + w) === 0) continue;
+        for (let bits = Atomics.exchange(words, bitmap + w, 0); bits !== 0; bits &= bits - 1) {
+          const context = w * 32 + 31 - Math.clz32(bits & -bits);
+          ring(context, this.doorbells[context]);
+        }
+      }
+    }
+    return (calls & REQUEST) !== 0 && (Atomics.load(words, SLOT) & 1) !== 0;
+  }
+
+  /** The engine sleeps until somebody calls or `timeoutMs` passed. Announcing it and looking once more is one step, so no call is lost. */
   sleep(timeoutMs: number): void {
     const { words } = this;
-    Atomics.store(words, SLEEP, 1);
-    if (!this.calling) Atomics.wait(words, SLEEP, 1, timeoutMs);
-    Atomics.store(words, SLEEP, 0);
+    if (Atomics.compareExchange(words, CALL, 0, ASLEEP) !== 0) return;
+    Atomics.wait(words, CALL, ASLEEP, timeoutMs);
+    Atomics.and(words, CALL, ~ASLEEP);
   }
 
-  get sleeping(): boolean {
-    return Atomics.load(this.words, SLEEP) !== 0;
+  get asleep(): boolean {
+    return Atomics.load(this.words, CALL) < 0;
   }
-
-  // ---- Doorbells ----
 
   /** Rings for a context that exists. */
   ring(context: number, value: number): void {
@@ -182,31 +214,8 @@ export class Channel {
     this.doorbells[context] = value;
     Atomics.or(words, this.bitmap + (context >>> 5), 1 << (context & 31));
     const chunk = 1 << (context >>> this.chunkShift);
-    // Already marked: the engine clears the mark before the bitmap, so it has the bit still before it.
-    if ((Atomics.load(words, SUMMARY) & chunk) === 0) Atomics.or(words, SUMMARY, chunk);
-    if (Atomics.load(words, SLEEP) !== 0) this.wakeEngine();
-  }
-
-  get rung(): boolean {
-    return Atomics.load(this.words, SUMMARY) !== 0;
-  }
-
-  /** Takes every doorbell rung so far, in ascending order of contexts; of several values of a context the last one. */
-  drain(take: (context: number, value: number) => void): void {
-    const { words, bitmap, chunkShift } = this;
-    let summary = Atomics.exchange(words, SUMMARY, 0);
-    const perChunk = 1 << (chunkShift - 5);
-    for (; summary !== 0; summary &= summary - 1) {
-      const first = (31 - Math.clz32(summary & -summary)) * perChunk;
-      const end = Math.min(first + perChunk, this.bitmapWords);
-      for (let w = first; w < end; w++) {
-        if (Atomics.load(words, bitmap + w) === 0) continue;
-        for (let bits = Atomics.exchange(words, bitmap + w, 0); bits !== 0; bits &= bits - 1) {
-          const context = w * 32 + 31 - Math.clz32(bits & -bits);
-          take(context, this.doorbells[context]);
-        }
-      }
-    }
+    // Called already: the engine takes the calls before the bitmap, so it will find the bit.
+    if ((Atomics.load(words, CALL) & (chunk | ASLEEP)) !== chunk) this.call(chunk);
   }
 
   // ---- Interrupts ----
@@ -224,7 +233,7 @@ export class Channel {
     const { words } = this;
     const at = this.interruptWord(vector);
     for (;;) {
-      const old = Atomics.load(words, at);
+      const old = words[at]; // the exchange says whether it still holds
       if ((old & MASKED) === 0) {
         const next = (old + ONE_DELIVERY) | 0;
         if (Atomics.compareExchange(words, at, old, next) !== old) continue;
@@ -301,10 +310,6 @@ export class Channel {
     return this.words[SLOT + 1] as Op;
   }
 
-  set op(op: Op) {
-    this.words[SLOT + 1] = op;
-  }
-
   /** Access bits of a mapping; in the answer 0, or the bytes of the error's JSON in {@link text}. */
   get status(): number {
     return this.words[SLOT + 2];
@@ -322,9 +327,11 @@ export class Channel {
     this.words[SLOT + 3] = pasid;
   }
 
-  /** True when a request waits for the engine. */
-  get requested(): boolean {
-    return (Atomics.load(this.words, SLOT) & 1) !== 0;
+  /** Hands the filled slot to the engine. */
+  post(op: Op): void {
+    this.words[SLOT + 1] = op;
+    Atomics.store(this.words, SLOT, Slot.PENDING);
+    this.call(REQUEST);
   }
 
   /** The engine has answered. */

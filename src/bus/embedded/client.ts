@@ -242,9 +242,7 @@ export class EmbeddedClient {
   protected request(op: Op): void {
     const { channel } = this;
     const { words, slot } = channel;
-    channel.op = op;
-    Atomics.store(words, slot, Slot.PENDING);
-    channel.wakeEngine();
+    channel.post(op);
     for (let look = 0; look < 64; look++) if (Atomics.load(words, slot) === Slot.DONE) return;
     if (CAN_SPIN) {
       const until = performance.now() + SPIN_MS;

@@ -20,8 +20,10 @@ export interface EngineReady {
   readonly counterNames: string[];
 }
 
-/** Turns between two looks at the channel: a few µs of small descriptors. Large ones end a step sooner, after 256 KiB (S-45). */
+/** Most turns between two looks at the channel: a few µs of small descriptors. */
 const TURNS_PER_LOOK = 64;
+/** Bytes that should move between two looks: some 10 µs, which is what a register access waits. A single slice may be longer (S-45). */
+const BYTES_PER_LOOK = 64 * 1024;
 /** An idle engine spins so long before it sleeps. */
 const IDLE_SPIN_MS = 0.02;
 /** A sleeping engine looks around by itself at this pace, though nobody should count on it. */
@@ -34,7 +36,7 @@ class Engine {
   private readonly memory = new EngineMemory();
   private readonly fn: SdxiFunction;
   readonly counterNames: (keyof SdxiFunction['counters'])[];
-  private readonly take: (context: number, value: number) => void;
+  private readonly ring: (context: number, value: number) => void;
 
   constructor({ buffer, shape, config }: EngineData) {
     const channel = new Channel(shape, buffer);
@@ -45,19 +47,24 @@ class Engine {
     });
     this.fn = fn;
     this.counterNames = (Object.keys(fn.counters) as (keyof SdxiFunction['counters'])[]).slice(0, COUNTERS_MAX);
-    this.take = (context, value) => fn.ringDoorbell(context, value);
+    this.ring = (context, value) => fn.ringDoorbell(context, value);
   }
 
   /** Serves until the channel says that it is over. */
   run(): void {
     const { channel, fn } = this;
+    const { counters } = fn;
+    let turns = TURNS_PER_LOOK;
     let untilPublish = PUBLISH_LOOPS;
     while (channel.life === Life.RUNNING) {
-      // Doorbells first: a thread that rings and then writes a register sees both happen in this order (S-10).
-      const requested = channel.requested;
-      if (channel.rung) channel.drain(this.take);
-      if (requested) this.serve();
-      if (fn.step(TURNS_PER_LOOK) === 0) this.idle();
+      if (channel.called && channel.take(this.ring)) this.serve();
+      const before = counters.bytes;
+      const used = fn.step(turns);
+      if (used === 0) this.idle();
+      // As many turns as the last ones tell to be worth that many bytes; more again little by little.
+      const bytes = counters.bytes - before;
+      const fitting = bytes > 0 ? Math.floor((BYTES_PER_LOOK * used) / bytes) : TURNS_PER_LOOK;
+      turns = Math.max(1, Math.min(fitting, turns * 2, TURNS_PER_LOOK));
       if (--untilPublish === 0) {
         this.publish();
         untilPublish = PUBLISH_LOOPS;
@@ -73,7 +80,7 @@ class Engine {
       const until = performance.now() + IDLE_SPIN_MS;
       do {
         for (let look = 0; look < 32; look++) {
-          if (channel.calling) return;
+          if (channel.calledNow) return;
           relax(channel.words);
         }
       } while (performance.now() < until);
@@ -114,6 +121,8 @@ class Engine {
       case Op.PUBLISH:
         this.publish();
         break;
+      default:
+        throw new RangeError(`there is no operation ${channel.op}`);
     }
     channel.status = status;
     channel.answer();

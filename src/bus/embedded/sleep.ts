@@ -11,6 +11,8 @@ export const POLL_MS = 0.2;
 export const POLL_LONG_MS = 20;
 /** Asleep on a vector it looks at least so often: an interrupt that never comes costs no more than this. */
 export const LOOK_MS = 20;
+/** Woken by an interrupt, it polls so long again: what the interrupt announces may follow it (Read_Index does). */
+export const AFTER_WAKE_MS = 0.05;
 /** Without a vector there are only timers. */
 export const TIMER_MS = 1;
 
@@ -54,7 +56,7 @@ export async function sleepOnChannel(
       if (condition()) return;
     } while (performance.now() < until);
   }
-  const pollUntil = mode === 'interrupt' ? start : start + (mode === 'polled' ? POLL_LONG_MS : POLL_MS);
+  let pollUntil = mode === 'interrupt' ? start : start + (mode === 'polled' ? POLL_LONG_MS : POLL_MS);
   const word = vector === undefined || mode === 'polled' ? -1 : channel.interruptWord(vector);
   const wake = () => Atomics.notify(words, word);
   let listening = false;
@@ -82,7 +84,8 @@ export async function sleepOnChannel(
         signal?.addEventListener('abort', wake);
       } else {
         const sleep = waitAsync(words, word, seen, Math.min(LOOK_MS, deadline - now));
-        if (sleep.async) await sleep.value;
+        const woken = sleep.async ? await sleep.value : sleep.value;
+        if (woken !== 'timed-out') pollUntil = performance.now() + AFTER_WAKE_MS;
       }
     }
   } finally {

@@ -1,2 +1,90 @@
-import type { CommandModule } from '../command.js';
-export const benchCommand: CommandModule = () => {};
+import { type BenchReport, runBench } from '../../offload/bench/bench.js';
+import type { BenchRow } from '../../offload/bench/rows.js';
+import { type CommandModule, withJson } from '../command.js';
+import { formatBytes, formatTable, formatTime, significant } from '../format.js';
+import { integerIn, integersIn, parseSizes } from '../parse.js';
+import { interruptible } from '../signals.js';
+import type { Terminal } from '../terminal.js';
+
+interface BenchOptions {
+  sizes: number[];
+  depth: number[];
+  contexts: number[];
+  span: number[];
+  functions: number;
+}
+
+const SIZES = [64, 256, 1024, 4096, 16384, 65536, 2 ** 18, 2 ** 20, 2 ** 21];
+const DEPTHS = [1, 16, 512];
+/** One that stays in the caches, and one that does not. */
+const SPANS = [128 * 1024, 64 * 2 ** 20];
+
+const HELP = `
+Each row is measured against the CPU's own copy (copyWithin) or fill in the same mapping, over the same span, in the same sizes and order:
+function and CPU take turns, and the medians count. What the function wrote is compared outside the timed region. A span is bytes of
+sources; the destinations behind them are as many. Sizes larger than a span are left out there.`;
+
+export const benchCommand: CommandModule = (program, terminal) => {
+  const command = program
+    .command('bench')
+    .description("ns per operation and GB/s per size and depth, beside the CPU's own copy")
+    .argument('[uri]', 'function to measure', 'embedded:')
+    .option('--sizes <list>', 'bytes per operation', parseSizes, SIZES)
+    .option('--depth <list>', 'descriptors in flight on each context', integersIn(1, 2 ** 20), DEPTHS)
+    .option('--contexts <list>', 'contexts on each function', integersIn(1, 64), [1])
+    .option('--span <list>', 'bytes of sources to walk over', parseSizes, SPANS)
+    .option('--functions <n>', 'functions, each with an engine thread of its own', integerIn(1, 64), 1);
+  withJson(command)
+    .addHelpText('after', HELP)
+    .action(async (uri: string, options: BenchOptions) => {
+      const report = await interruptible((signal) => run(terminal, uri, options, signal));
+      terminal.result({ ok: true, ...report });
+      print(terminal, report);
+    });
+};
+
+async function run(terminal: Terminal, uri: string, options: BenchOptions, signal: AbortSignal): Promise<BenchReport> {
+  const { sizes, depth: depths, contexts, span: spans, functions } = options;
+  let bar = terminal.progress('bench', 0, String);
+  try {
+    return await runBench({
+      uri,
+      sizes,
+      depths,
+      contexts,
+      spans,
+      functions,
+      signal,
+      onRow: (row, done, total) => {
+        if (done === 1) bar = terminal.progress('bench', total, () => '');
+        bar.update(done);
+      },
+    });
+  } finally {
+    bar.stop();
+  }
+}
+
+function line(row: BenchRow, many: boolean): string[] {
+  const { op, span, size, depth, contexts, functions, nsPerOp, gbPerS, cpuNsPerOp, ratioToCpu } = row;
+  const where = many ? [`${contexts} × ${functions}`] : [];
+  const bytes = [op, formatBytes(span), formatBytes(size), String(depth)];
+  return [...bytes, ...where, formatTime(nsPerOp / 1e9), significant(gbPerS), formatTime(cpuNsPerOp / 1e9), significant(ratioToCpu)];
+}
+
+function print(terminal: Terminal, { machine, rows, roundTrip, registerRead }: BenchReport): void {
+  const { bold } = terminal.out;
+  const { cpu, cores, node, platform, arch } = machine;
+  terminal.print(bold(`${cpu}, ${cores} processors, Node ${node}, ${platform} ${arch}`));
+  const many = rows.some((row) => row.contexts > 1 || row.functions > 1);
+  const head = ['op', 'span', 'size', 'depth', ...(many ? ['contexts'] : []), 'per op', 'GB/s', 'CPU per op', 'of the CPU'];
+  terminal.print(
+    formatTable(
+      head,
+      rows.map((row) => line(row, many)),
+    ),
+  );
+  const ns = (value: number) => formatTime(value / 1e9);
+  terminal.print(`round trip, 64 B, depth 1, function awake: ${ns(roundTrip.medianNs)} median, ${ns(roundTrip.p99Ns)} p99`);
+  terminal.print(`register read while the function copies: ${ns(registerRead.medianNs)} median, ${ns(registerRead.p99Ns)} p99`);
+}

@@ -1,2 +1,12 @@
-import type { CommandModule } from '../command.js';
-export const listCommand: CommandModule = () => {};
+import { listFunctions } from '../../bus/index.js';
+import { type CommandModule, withJson } from '../command.js';
+import { formatPairs } from '../format.js';
+
+export const listCommand: CommandModule = (program, terminal) => {
+  const command = program.command('list').description('what this machine could open');
+  withJson(command).action(() => {
+    const found = listFunctions().map(({ uri, description }) => ({ uri, description }));
+    terminal.result(found);
+    terminal.print(formatPairs(found.map(({ uri, description }) => [terminal.out.bold(uri), description])));
+  });
+};

@@ -115,8 +115,11 @@ function start(core: Core, admin: FunctionContext, resume: boolean, host: AdminH
     if (target.running && target.stop !== 'none') return Outcome.WAIT;
     if (startOne(core, target, resume, host)) {
       if ((descriptor[1] & DB_VALUE_VALID) !== 0) host.ringDoorbell(number, descriptor[5] * TWO32 + descriptor[4]);
-    } else if (first === last || !core.failure.absent) {
-      admin.adminFailure ??= { step: core.failure.step, subStep: core.failure.subStep, context: number };
+    } else {
+      if (first === last || !core.failure.absent) {
+        admin.adminFailure ??= { step: core.failure.step, subStep: core.failure.subStep, context: number };
+      }
+      core.dropUnused(target); // a range may name 65,536 contexts that do not exist
     }
   }
   return admin.adminNext <= last ? Outcome.MORE : Outcome.DONE;

@@ -1,0 +1,379 @@
+import { ArgumentError, ClosedError, ContextError, SdxiError, TimeoutError } from '../errors.js';
+import { ContextState, nameOf } from '../spec/codes.js';
+import { CXT_CTL } from '../spec/context.js';
+import { CSB_BYTES, DESCRIPTOR_BYTES, KEY_BYTES, maxBufferBytes } from '../spec/limits.js';
+import { doorbellOffset } from '../spec/registers.js';
+import { DescriptorBatch } from './batch.js';
+import type { Submission } from './completions.js';
+import type { DmaBuffer } from './dma.js';
+import type { SdxiDriver } from './driver.js';
+import type { ErrorRecord } from './errorlog.js';
+import { type AKeyFields, AKeyTable } from './keys.js';
+import { Ring } from './ring.js';
+import { CTL_WORDS, publishStructure, withdrawStructure } from './tables.js';
+import { type CompletionMode, Tracker } from './tracker.js';
+
+/** What a context is made with. Encoded sizes as in CXT_L1_ENT. */
+export interface ContextShape {
+  readonly ringEntries: number;
+  readonly akeySize: number;
+  readonly maxBuffer: number;
+  readonly pasid: number | undefined;
+  readonly vector: number | undefined;
+  readonly completion: CompletionMode;
+  readonly autoRecover: boolean;
+}
+
+/** Options of one batch or submission. */
+export interface BatchOptions {
+  /** Bytes that the batch will move, if known: decides between polling and an interrupt. */
+  bytes?: number;
+}
+
+export interface WorkOptions {
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+/** CXT_CTL, CXT_STS and Write_Index lie in one block, each on cache lines of its own: three parties write them. */
+const STATUS_AT = 128;
+const INDEX_AT = 256;
+const CONTROL_BYTES = 384;
+/** Slots that batches leave free: Read_Index may lag behind completions by the INTR and the descriptor in execution. */
+const RESERVE = 16;
+/** From this much work in flight on (some 50 µs) an interrupt costs less than polling. */
+const INTERRUPT_BYTES = 512 * 1024;
+/** A descriptor in execution ends at this pace at least; a soft stop waits for it (S-87). */
+const SLOWEST_BYTES_PER_MS = 1e6;
+
+/** One context of a function: a ring, its keys, and the work in it. Made by `driver.createContext()`. */
+export class Context {
+  readonly number: number;
+  readonly ring: Ring;
+  readonly akeys: AKeyTable;
+  readonly shape: ContextShape;
+  /** Largest size of one descriptor. */
+  readonly maxBufferBytes: number;
+  /** @internal */
+  readonly tracker: Tracker;
+  private readonly driver: SdxiDriver;
+  private readonly control: DmaBuffer;
+  private readonly memory: DmaBuffer[];
+  private readonly records: ErrorRecord[] = [];
+  private closing: Promise<void> | undefined;
+  private stopped = false;
+
+  /** @internal Builds the structures and publishes the tables; starting it is the caller's. */
+  constructor(driver: SdxiDriver, number: number, shape: ContextShape) {
+    this.driver = driver;
+    this.number = number;
+    this.shape = shape;
+    const { dma, capabilities } = driver;
+    this.maxBufferBytes = maxBufferBytes(Math.min(shape.maxBuffer, capabilities.maxBuffer));
+    const held: DmaBuffer[] = [];
+    const allocate = (bytes: number, alignment: number): DmaBuffer => {
+      const buffer = dma.allocate(bytes, alignment);
+      held.push(buffer);
+      return buffer;
+    };
+    try {
+      this.control = allocate(CONTROL_BYTES, 128);
+      const ring = allocate(shape.ringEntries * DESCRIPTOR_BYTES, 4096);
+      const blocks = allocate(shape.ringEntries * CSB_BYTES, 64);
+      const keys = allocate(2 ** (shape.akeySize + 8) * KEY_BYTES, 4096);
+      this.memory = held;
+      this.akeys = new AKeyTable(keys);
+      this.akeys.write(0, shape.vector === undefined ? {} : { iv: 1, intr_num: shape.vector });
+      const doorbell = doorbellOffset(number, capabilities.dbStride);
+      this.ring = Ring.attach(
+        {
+          context: number,
+          entries: shape.ringEntries,
+          ring: ring.address,
+          status: this.control.address + STATUS_AT,
+          writeIndex: this.control.address + INDEX_AT,
+          blocks: blocks.address,
+          blocksIova: blocks.iova,
+          doorbell,
+        },
+        (writeIndex) => driver.bus.writeDoorbell(doorbell, writeIndex),
+      );
+      this.tracker = new Tracker(this.trackerHost(), this.ring);
+      publishStructure(
+        this.control,
+        0,
+        CXT_CTL.encode({
+          vl: 1,
+          ds_ring_ptr: ring.iova,
+          ds_ring_sz: shape.ringEntries,
+          cxt_sts_ptr: this.control.iova + STATUS_AT,
+          write_index_ptr: this.control.iova + INDEX_AT,
+        }),
+      );
+    } catch (error) {
+      for (const buffer of held) buffer.free();
+      throw error;
+    }
+    driver.tables.publish(number, {
+      ka: 1,
+      pv: shape.pasid === undefined ? 0 : 1,
+      cxt_ctl_ptr: this.control.iova,
+      akey_sz: shape.akeySize,
+      akey_ptr: this.akeys.iova,
+      cxt_pasid: shape.pasid ?? 0,
+      max_buffer: shape.maxBuffer,
+      opb_000_enb: capabilities.opGroups,
+    });
+  }
+
+  /** `sdxi0/cxt1`. */
+  get name(): string {
+    return `${this.driver.name}/cxt${this.number}`;
+  }
+
+  /** CXT_STS.state, as it stands in memory. */
+  state(): ContextState {
+    return this.ring.state;
+  }
+
+  readIndex(): number {
+    return this.ring.readIndex;
+  }
+
+  writeIndex(): number {
+    return this.ring.writeIndex;
+  }
+
+  /** Descriptors that a batch may have now. */
+  get free(): number {
+    return Math.min(this.ring.entries - RESERVE - this.tracker.inFlight.slots, this.ring.free - RESERVE);
+  }
+
+  /** Largest batch that an empty ring takes. */
+  get maxBatch(): number {
+    return this.ring.entries - RESERVE;
+  }
+
+  /**
+   * Claims descriptors for a batch.
+   * @param count 1 … {@link maxBatch}
+   * @throws SdxiError ERR_SDXI_BUSY when the ring has no room now; ArgumentError; ClosedError; the error that broke the context
+   */
+  begin(count: number, options: BatchOptions = {}): DescriptorBatch {
+    this.assertUsable();
+    if (!Number.isInteger(count) || count < 1 || count > this.maxBatch) {
+      throw new ArgumentError(`a batch cannot have ${count} descriptors`, { hint: `1 … ${this.maxBatch} with this ring`, fields: { context: this.number, count } });
+    }
+    const interrupt = this.wantsInterrupt(options.bytes ?? 0);
+    if (count > this.ring.entries - RESERVE - this.tracker.inFlight.slots) {
+      throw new SdxiError('ERR_SDXI_BUSY', `${this.name} has no room for ${count} descriptors`, {
+        hint: 'await earlier submissions first, or create the context with a larger ring',
+        fields: { context: this.number, count, free: this.free },
+      });
+    }
+    return new DescriptorBatch(this, this.ring.reserve(interrupt ? count + 1 : count), count, interrupt);
+  }
+
+  /**
+   * Copies `size` bytes from each of `sources` to the same place in `destinations` (DMA addresses), as one batch.
+   * @throws what {@link begin} throws; EncodeError when a pair is impossible, and nothing is copied then
+   */
+  copyPairs(sources: Float64Array, destinations: Float64Array, size: number): Submission {
+    const batch = this.begin(sources.length, { bytes: size * sources.length });
+    try {
+      batch.copyPairs(sources, destinations, size);
+    } catch (error) {
+      batch.abandon();
+      throw error;
+    }
+    return batch.submit();
+  }
+
+  /**
+   * Limits the time of a submission, and lets a signal end it. After a timeout the promise rejects at once and the descriptors are
+   * taken back in the background; an abort rejects when nothing of it can run any more.
+   * @returns the submission's promise
+   */
+  limit(submission: Submission, options: WorkOptions & { what?: string; hint?: string } = {}): Promise<void> {
+    const { what = `work of ${this.name}`, timeoutMs = this.driver.options.timeoutMs, signal, hint } = options;
+    return this.tracker.limit(submission, { what, timeoutMs, signal, hint });
+  }
+
+  /** Waits on the calling thread until a submission has settled. @throws TimeoutError; the error of the submission */
+  spin(submission: Submission, timeoutMs: number): void {
+    if (!this.tracker.spin(submission, timeoutMs)) {
+      const error = this.tracker.broken ?? new TimeoutError(`work of ${this.name}`, timeoutMs);
+      submission.settle(error);
+      this.tracker.cancel(submission, error);
+    }
+    if (this.tracker.inFlight.oldest) this.tracker.watch();
+    if (submission.error) throw submission.error;
+  }
+
+  /** Resolves when nothing is in flight. */
+  idle(): Promise<void> {
+    return this.tracker.idle();
+  }
+
+  /** Changes a key that may be in use: entry, AKEY_UPD, SYNC. `undefined` frees it. */
+  async updateKey(index: number, fields: AKeyFields | undefined, options: WorkOptions = {}): Promise<void> {
+    if (fields) this.akeys.write(index, fields);
+    else this.akeys.free(index);
+    await this.driver.admin.updateKeys(this.number, { keyFirst: index }, options);
+  }
+
+  /**
+   * Stops the context: CXT_STOP and SYNC.STOP. Softly, the descriptor in execution finishes; hard, it is abandoned and its submission
+   * rejects. Other work stays in the ring and goes on after {@link start}.
+   */
+  async stop({ hard = false, ...options }: { hard?: boolean } & WorkOptions = {}): Promise<void> {
+    this.assertUsable();
+    const { tracker } = this;
+    await tracker.exclusive(async () => {
+      if (this.stopped) return;
+      tracker.paused = true;
+      try {
+        await this.driver.admin.stop(this.number, { hard, ...this.patience(options) });
+      } catch (error) {
+        tracker.paused = false;
+        throw error;
+      }
+      this.stopped = true;
+      tracker.settleStopped(hard ? this.abandonedError() : undefined);
+    });
+  }
+
+  /** Starts a stopped context; `resume` (default) also leaves ERR_FN. */
+  async start({ resume = true, ...options }: { resume?: boolean } & WorkOptions = {}): Promise<void> {
+    this.assertUsable();
+    await this.tracker.exclusive(async () => {
+      if (this.number === 0) this.jumpStart();
+      else await this.driver.admin.start(this.number, { resume, doorbell: BigInt(this.ring.writeIndex), ...options });
+      this.stopped = false;
+      this.tracker.restarted();
+    });
+  }
+
+  /** Brings a failed context back: rejects what failed and restarts. Contexts do this by themselves unless made with `autoRecover: false`. */
+  async recover(): Promise<void> {
+    this.assertOpen();
+    await this.tracker.exclusive(() => this.tracker.recover({ always: true }));
+  }
+
+  /** Stops the context, rejects what is in flight, and gives everything back. Idempotent. */
+  close(): Promise<void> {
+    this.closing ??= this.tracker.exclusive(() => this.teardown());
+    return this.closing;
+  }
+
+  private async teardown(): Promise<void> {
+    const { driver, tracker, number } = this;
+    tracker.paused = true;
+    // A context that cannot be stopped may still write: its memory then stays allocated until the function is closed.
+    if (!this.stopped && driver.running) await driver.admin.stop(number, this.patience({}));
+    tracker.settleStopped();
+    tracker.abort(new ClosedError(this.name));
+    driver.tables.withdraw(number);
+    withdrawStructure(this.control, 0, CTL_WORDS);
+    if (driver.running) await driver.admin.updateContexts(number, { l1: true });
+    driver.forget(this);
+    for (const buffer of this.memory) buffer.free();
+  }
+
+  /** @internal The function is gone or stopped for good. */
+  discard(error: Error): void {
+    this.closing ??= Promise.resolve();
+    this.tracker.lose(error);
+  }
+
+  /** @internal Makes context 0 run, or any context before the function is ACTIVE: stores RUN (ref §6.5). */
+  storeState(state: ContextState): void {
+    this.control.bytes[STATUS_AT] = state;
+  }
+
+  /** @internal */
+  jumpStart(): void {
+    this.storeState(ContextState.RUN);
+    this.ring.ringDoorbell(this.ring.writeIndex);
+  }
+
+  /** @internal A record about this context, or about the target of an administrative descriptor. */
+  takeNote(record: ErrorRecord): void {
+    this.records.push(record);
+    this.tracker.notice();
+  }
+
+  /** @internal The function has stopped: what it finished completes, the rest waits for its return. */
+  functionHasStopped({ hard }: { hard: boolean }): void {
+    this.tracker.settleStopped(hard ? this.abandonedError() : undefined);
+  }
+
+  /** @internal The function was re-activated: run again, or stay stopped. */
+  async reactivate(): Promise<void> {
+    if (this.stopped) return;
+    this.storeState(ContextState.STOP_SW);
+    await this.tracker.exclusive(() => this.tracker.restart());
+  }
+
+  private assertOpen(): void {
+    if (this.closing) throw new ClosedError(this.name);
+  }
+
+  private assertUsable(): void {
+    this.assertOpen();
+    if (this.tracker.broken) throw this.tracker.broken;
+  }
+
+  private wantsInterrupt(bytes: number): boolean {
+    const { vector, completion } = this.shape;
+    if (vector === undefined || completion === 'polled') return false;
+    return completion === 'interrupt' || bytes + this.tracker.inFlight.bytes >= INTERRUPT_BYTES;
+  }
+
+  /** A stop may have to wait for the work in flight. */
+  private patience({ timeoutMs, signal }: WorkOptions): WorkOptions {
+    const pace = this.tracker.inFlight.bytes / SLOWEST_BYTES_PER_MS;
+    return { timeoutMs: timeoutMs ?? this.driver.options.adminTimeoutMs + pace, signal };
+  }
+
+  private abandonedError(): ContextError {
+    return new ContextError('ERR_SDXI_CONTEXT', `${this.name}: the descriptor in execution was abandoned by a hard stop`, {
+      hint: 'its destination may be partly written; submit it again',
+      fields: { function: this.driver.name, context: this.number, index: this.ring.readIndex - 1, state: nameOf(ContextState, this.ring.state) },
+    });
+  }
+
+  private trackerHost() {
+    const { driver, number, shape, records } = this;
+    const admin = () => driver.admin;
+    return {
+      bus: driver.bus,
+      deadlines: driver.deadlines,
+      functionName: driver.name,
+      number,
+      mode: shape.completion,
+      vector: shape.vector,
+      autoRecover: shape.autoRecover,
+      takeRecord: () => {
+        if (records.length === 0) driver.errorLog.drain();
+        return records.shift();
+      },
+      halt: () => admin().stop(number, this.patience({})),
+      restart: async () => {
+        records.length = 0;
+        if (number === 0) this.jumpStart();
+        else await admin().start(number, { resume: true, doorbell: BigInt(this.ring.writeIndex) });
+      },
+      restartNow: () => {
+        records.length = 0;
+        if (number !== 0) return admin().startNow(number, BigInt(this.ring.writeIndex));
+        this.jumpStart();
+        return true;
+      },
+      functionStopped: () => driver.functionStopped(),
+      watchErrors: () => driver.watchErrors(),
+      workBegins: () => driver.workBegins(),
+      workEnds: () => driver.workEnds(),
+    };
+  }
+}

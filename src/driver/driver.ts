@@ -1,0 +1,404 @@
+import type { Bus } from '../bus/bus.js';
+import { ArgumentError, BusLostError, ClosedError, SdxiError, TimeoutError } from '../errors.js';
+import type { Access } from '../memory/address-space.js';
+import type { Region } from '../memory/region.js';
+import { ContextState, type FunctionState, FunctionState as State } from '../spec/codes.js';
+import { RING_MIN, TABLE_BYTES } from '../spec/limits.js';
+import { DescriptorType } from '../spec/operations.js';
+import { Reg } from '../spec/registers.js';
+import { activate, type Capabilities, chooseLimits, functionState, type Limits, prepare, stopFunction } from './activate.js';
+import { AdminQueue } from './admin.js';
+import { Context, type ContextShape, type WorkOptions } from './context.js';
+import { Deadlines } from './deadlines.js';
+import { type DmaBuffer, type DmaRange, DmaSpace, type IovaSpace } from './dma.js';
+import { ErrorLog, type ErrorRecord } from './errorlog.js';
+import { functionError } from './errors.js';
+import { ContextTables } from './tables.js';
+import type { CompletionMode } from './tracker.js';
+
+export interface DriverOptions {
+  /** Default: `sdxi0`, `sdxi1`, … the lowest that is free in this process. */
+  name?: string;
+  /** Limits to choose in CTL2; default: all that the function has. */
+  limits?: Limits;
+  /** For administrative operations and state changes; default 1000. */
+  adminTimeoutMs?: number;
+  /** For data operations that name no timeout; default 30000. */
+  timeoutMs?: number;
+  /** Addresses from a space that other functions draw from too. */
+  iovas?: IovaSpace;
+  /** Ends the opening. */
+  signal?: AbortSignal;
+}
+
+export interface ContextOptions extends WorkOptions {
+  /** Any number from 1024 up to capabilities.maxRingEntries; default 1024. */
+  ringEntries?: number;
+  /** Access keys that are wanted, rounded up to 256 × 2^n; default 256. */
+  akeys?: number;
+  /** Encoded limit of one buffer, 2^(n+21) bytes; default the function's. */
+  maxBuffer?: number;
+  /** Take an interrupt vector; default: if the function has INTR and a vector is free. */
+  vector?: boolean;
+  /** Address space of ring, completion blocks and default translation. */
+  pasid?: number;
+  /** Default adaptive. */
+  completion?: CompletionMode;
+  /** Recover after an error without being asked; default true. */
+  autoRecover?: boolean;
+}
+
+/** The last error interrupt is waited for so long after the last work has ended. */
+const LINGER_MS = 50;
+
+const names = new Set<string>();
+/** Open drivers are held: a function may access their memory even when the program has forgotten them. */
+const opened = new Set<SdxiDriver>();
+
+function takeName(wanted: string | undefined): string {
+  let name = wanted;
+  for (let n = 0; name === undefined; n++) if (!names.has(`sdxi${n}`)) name = `sdxi${n}`;
+  names.add(name);
+  return name;
+}
+
+/** One function, owned: activated, with its contexts, memory and error log. */
+export class SdxiDriver {
+  readonly bus: Bus;
+  readonly name: string;
+  readonly dma: DmaSpace;
+  /** @internal */
+  readonly deadlines = new Deadlines();
+  /** @internal */
+  readonly options: { readonly adminTimeoutMs: number; readonly timeoutMs: number; readonly limits: Limits };
+  private readonly byNumber = new Map<number, Context>();
+  private readonly vectorsInUse = new Set<number>([0]);
+  private readonly ending = new AbortController();
+  private readonly faultListeners = new Set<(error: Error) => void>();
+  private caps!: Capabilities;
+  private log!: ErrorLog;
+  private queue!: AdminQueue;
+  private contextTables!: ContextTables;
+  private active = false;
+  private working = 0;
+  private watching = false;
+  private interruptsSeen = 0;
+  private failure: Error | undefined;
+  private closing: Promise<void> | undefined;
+
+  /**
+   * Takes a function over: stops it if it runs, and activates it in the order of ref §3.4.
+   * The bus belongs to the driver then and is closed with it, also when this fails.
+   * @throws FunctionError, TimeoutError, AbortError, SdxiError ERR_SDXI_UNSUPPORTED, ERR_SDXI_MAPPING
+   */
+  static async open(bus: Bus, options: DriverOptions = {}): Promise<SdxiDriver> {
+    const driver = new SdxiDriver(bus, options);
+    bus.ref();
+    try {
+      await driver.bringUp(options.signal);
+      opened.add(driver);
+      return driver;
+    } catch (error) {
+      await driver.close().catch(() => {});
+      throw error;
+    } finally {
+      bus.unref();
+    }
+  }
+
+  private constructor(bus: Bus, options: DriverOptions) {
+    this.bus = bus;
+    this.options = { adminTimeoutMs: options.adminTimeoutMs ?? 1000, timeoutMs: options.timeoutMs ?? 30_000, limits: options.limits ?? {} };
+    this.name = takeName(options.name);
+    this.dma = new DmaSpace(bus, options.iovas);
+  }
+
+  /** Limits and features, as far as the driver uses them. */
+  get capabilities(): Capabilities {
+    return this.caps;
+  }
+
+  get contexts(): ReadonlyMap<number, Context> {
+    return this.byNumber;
+  }
+
+  get admin(): AdminQueue {
+    return this.queue;
+  }
+
+  get errorLog(): ErrorLog {
+    return this.log;
+  }
+
+  /** @internal */
+  get tables(): ContextTables {
+    return this.contextTables;
+  }
+
+  /** The function is ACTIVE as far as the driver knows. */
+  get running(): boolean {
+    return this.active && !this.failure;
+  }
+
+  /** STS0.fn_gsv, read now. */
+  state(): FunctionState {
+    return functionState(this.bus);
+  }
+
+  private async bringUp(signal?: AbortSignal): Promise<void> {
+    const { bus, name, options, dma } = this;
+    const limit = { timeoutMs: options.adminTimeoutMs, signal };
+    await stopFunction(bus, name, limit);
+    this.caps = chooseLimits(bus, prepare(bus, name), options.limits); // (pre), 1.a, 1.b
+    this.contextTables = new ContextTables(dma); // 2.a, 2.b
+    bus.writeRegister(Reg.CXT_L2, BigInt(this.contextTables.level2.iova)); // 2.c
+    this.contextTables.ensureLevel1(0); // 3
+    const shape: ContextShape = {
+      ringEntries: RING_MIN,
+      akeySize: 0,
+      maxBuffer: this.caps.maxBuffer,
+      pasid: undefined,
+      vector: undefined,
+      completion: 'polled',
+      autoRecover: true,
+    };
+    const context = new Context(this, 0, shape); // 4.a
+    this.byNumber.set(0, context);
+    this.queue = new AdminQueue(context, options.adminTimeoutMs);
+    context.storeState(ContextState.RUN); // 4.b; 5 and 6: nothing
+    this.log = new ErrorLog(bus, dma.allocate(TABLE_BYTES, TABLE_BYTES));
+    this.log.listen((record) => this.dispatch(record));
+    this.log.initialize(); // 7
+    this.interruptsSeen = bus.interruptCount(0);
+    await activate(bus, name, limit); // 9
+    this.active = true;
+    context.jumpStart(); // 10.b
+  }
+
+  /**
+   * Makes a context and starts it.
+   * @throws ArgumentError, SdxiError ERR_SDXI_RESOURCE when no number is free; TimeoutError, AbortError, ContextError
+   */
+  async createContext(options: ContextOptions = {}): Promise<Context> {
+    this.assertUsable();
+    const shape = this.shapeOf(options);
+    const number = this.freeNumber();
+    const l2 = this.contextTables.ensureLevel1(number);
+    if (shape.pasid !== undefined) this.dma.bindPasid(shape.pasid);
+    const context = new Context(this, number, shape);
+    this.byNumber.set(number, context);
+    if (shape.vector !== undefined) this.vectorsInUse.add(shape.vector);
+    try {
+      await this.queue.publish(number, { l2, timeoutMs: options.timeoutMs, signal: options.signal });
+    } catch (error) {
+      await context.close().catch(() => {});
+      throw error;
+    }
+    return context;
+  }
+
+  private shapeOf(options: ContextOptions): ContextShape {
+    const { caps, bus } = this;
+    const { ringEntries = RING_MIN, akeys = 256, maxBuffer = caps.maxBuffer, pasid, completion = 'adaptive', autoRecover = true } = options;
+    const check = (what: string, value: number, least: number, most: number): void => {
+      if (Number.isInteger(value) && value >= least && value <= most) return;
+      throw new ArgumentError(`${what} cannot be ${value}`, { hint: `${least} … ${most} with this function`, fields: { [what]: value } });
+    };
+    check('ringEntries', ringEntries, RING_MIN, caps.maxRingEntries);
+    check('akeys', akeys, 1, caps.maxAkeys);
+    check('maxBuffer', maxBuffer, 0, 15);
+    if (pasid !== undefined) check('pasid', pasid, 0, 0xfffff);
+    const hasInterrupts = (caps.opGroups & (1 << DescriptorType.INTR)) !== 0;
+    let vector: number | undefined;
+    if (options.vector ?? hasInterrupts) {
+      for (let v = 1; v < bus.vectors && vector === undefined; v++) if (!this.vectorsInUse.has(v)) vector = v;
+    }
+    if (options.vector && (vector === undefined || !hasInterrupts)) {
+      throw new SdxiError('ERR_SDXI_RESOURCE', `${this.name} has no interrupt vector for another context`, {
+        hint: 'close a context, or poll for completions (vector: false)',
+      });
+    }
+    return { ringEntries, akeySize: Math.max(0, Math.ceil(Math.log2(akeys)) - 8), maxBuffer, pasid, vector, completion, autoRecover };
+  }
+
+  private freeNumber(): number {
+    for (let n = 1; n <= this.caps.maxContext; n++) if (!this.byNumber.has(n)) return n;
+    throw new SdxiError('ERR_SDXI_RESOURCE', `all ${this.caps.maxContext} contexts of ${this.name} are in use`, { hint: 'close a context first' });
+  }
+
+  /** Lets the function access memory. @param at DMA address from the driver's {@link IovaSpace} */
+  map(region: Region, access?: Access, at?: number): DmaRange {
+    this.assertOpen();
+    return this.dma.map(region, access, at);
+  }
+
+  /** DMA memory, zeroed. */
+  allocate(byteLength: number, alignment?: number): DmaBuffer {
+    this.assertOpen();
+    return this.dma.allocate(byteLength, alignment);
+  }
+
+  /** Called when the function as a whole fails; {@link recover} may bring it back. */
+  onFailure(listener: (error: Error) => void): () => void {
+    this.faultListeners.add(listener);
+    return () => this.faultListeners.delete(listener);
+  }
+
+  /**
+   * Stops the function (ref §3.5). Work that has not run stays in the rings; {@link recover} goes on with it. A hard stop abandons the
+   * descriptors in execution.
+   */
+  async stop({ hard = false, timeoutMs = this.options.adminTimeoutMs, signal }: { hard?: boolean } & WorkOptions = {}): Promise<void> {
+    this.assertOpen();
+    for (const context of this.byNumber.values()) context.tracker.paused = true;
+    this.active = false;
+    await stopFunction(this.bus, this.name, { hard, timeoutMs, signal });
+    for (const context of this.byNumber.values()) context.functionHasStopped({ hard });
+  }
+
+  /**
+   * Brings the function back from ERROR, from a reset, or after {@link stop}: STOP, activation, error log, contexts. After an error or a
+   * reset all work in flight rejects with FunctionError; contexts keep their numbers, rings and keys.
+   */
+  async recover(options: WorkOptions = {}): Promise<void> {
+    this.assertOpen();
+    const { bus, name } = this;
+    const limit = { timeoutMs: options.timeoutMs ?? this.options.adminTimeoutMs, signal: options.signal };
+    bus.ref();
+    try {
+      if (this.active) this.functionStopped();
+      await stopFunction(bus, name, limit);
+      prepare(bus, name);
+      chooseLimits(bus, this.caps.version, this.options.limits);
+      bus.writeRegister(Reg.CXT_L2, BigInt(this.contextTables.level2.iova));
+      const [context0, ...others] = [...this.byNumber.values()].sort((a, b) => a.number - b.number);
+      context0.storeState(ContextState.RUN);
+      this.log.initialize();
+      await activate(bus, name, limit);
+      this.active = true;
+      this.failure = undefined;
+      await context0.reactivate();
+      for (const context of others) await context.reactivate();
+    } finally {
+      bus.unref();
+    }
+  }
+
+  /** @internal A context was stopped by the function, or the function is found to have failed: nothing in flight will complete. */
+  functionStopped(): void {
+    if (!this.active) return;
+    const state = this.state();
+    this.active = false;
+    this.failure = functionError(this.name, state, state === State.ERROR ? 'the function has failed' : 'the function was stopped or reset from outside');
+    for (const context of this.byNumber.values()) context.tracker.abort(this.failure);
+    for (const listener of this.faultListeners) listener(this.failure);
+  }
+
+  /** Stops the function, then frees everything and closes the bus. Work in flight rejects with ClosedError. Idempotent. */
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  private async shutDown(): Promise<void> {
+    const { bus, name } = this;
+    let quiet = true;
+    bus.ref();
+    try {
+      for (const context of this.byNumber.values()) context.tracker.paused = true;
+      await stopFunction(bus, name, { timeoutMs: this.options.adminTimeoutMs });
+      bus.writeRegister(Reg.ERR_CFG, 0n);
+    } catch (error) {
+      quiet = error instanceof BusLostError || error instanceof ClosedError;
+    } finally {
+      bus.unref();
+    }
+    this.active = false;
+    this.ending.abort();
+    for (const context of this.byNumber.values()) context.discard(new ClosedError(name));
+    this.deadlines.clear();
+    // Of a function that would not stop, closing the bus is the end; memory is unmapped after that.
+    if (!quiet) await bus.close();
+    this.dma.close();
+    await bus.close();
+    names.delete(name);
+    opened.delete(this);
+  }
+
+  /** @internal */
+  forget(context: Context): void {
+    this.byNumber.delete(context.number);
+    if (context.shape.vector !== undefined) this.vectorsInUse.delete(context.shape.vector);
+    if (context.shape.pasid !== undefined) this.dma.unbindPasid(context.shape.pasid);
+  }
+
+  /**
+   * @internal Someone sleeps: until nothing is in flight any more, the log is read at each error interrupt (vector 0), and a function that
+   * fails or is gone is noticed. Those who poll see CXT_STS.state themselves, and an idle driver must not keep the process alive.
+   */
+  watchErrors(): void {
+    if (this.watching) return;
+    this.watching = true;
+    void this.readErrors();
+  }
+
+  private async readErrors(): Promise<void> {
+    const { bus, ending } = this;
+    const options = { what: 'error interrupt', timeoutMs: LINGER_MS, vector: 0, mode: 'interrupt', signal: ending.signal } as const;
+    try {
+      while (this.working > 0 && !this.closing) {
+        try {
+          await bus.wait(() => bus.interruptCount(0) !== this.interruptsSeen, options);
+          this.interruptsSeen = bus.interruptCount(0);
+          this.log.drain();
+          if (this.active && this.state() === State.ERROR) this.functionStopped();
+        } catch (error) {
+          if (!(error instanceof TimeoutError)) throw error;
+        }
+      }
+    } catch (error) {
+      if (error instanceof BusLostError) this.lost(error);
+    } finally {
+      this.watching = false;
+    }
+  }
+
+  /** @internal Keeps the process alive while work is in flight; counted. */
+  workBegins(): void {
+    this.working++;
+    this.bus.ref();
+  }
+
+  /** @internal */
+  workEnds(): void {
+    this.working--;
+    this.bus.unref();
+  }
+
+  private lost(error: Error): void {
+    this.active = false;
+    this.failure = error;
+    for (const context of this.byNumber.values()) context.tracker.lose(error);
+    for (const listener of this.faultListeners) listener(error);
+  }
+
+  /** Records about a context go to it; those about the target of an administrative descriptor to context 0, which waits for them. */
+  private dispatch(record: ErrorRecord): void {
+    if (record.reaction === 2) return;
+    const context = record.reaction === 0 ? 0 : record.context;
+    if (context !== undefined) this.byNumber.get(context)?.takeNote(record);
+  }
+
+  private assertOpen(): void {
+    if (this.closing) throw new ClosedError(this.name);
+  }
+
+  private assertUsable(): void {
+    this.assertOpen();
+    if (this.failure) throw this.failure;
+  }
+}

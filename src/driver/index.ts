@@ -1,0 +1,14 @@
+/**
+ * The driver: owns one SDXI function through a bus. Package subpath `sdxi/driver`.
+ */
+export type { Capabilities, Limits } from './activate.js';
+export { AdminQueue } from './admin.js';
+export { DescriptorBatch } from './batch.js';
+export { Submission } from './completions.js';
+export { type BatchOptions, Context, type WorkOptions } from './context.js';
+export { type DmaBuffer, type DmaRange, IovaSpace } from './dma.js';
+export { type ContextOptions, type DriverOptions, SdxiDriver } from './driver.js';
+export { ErrorLog, type ErrorRecord } from './errorlog.js';
+export { type AKeyFields, AKeyTable } from './keys.js';
+export { type Doorbell, Ring, type RingShare } from './ring.js';
+export type { CompletionMode } from './tracker.js';

@@ -1,0 +1,115 @@
+import { ArgumentError } from '../../errors.js';
+import { allocateRegion } from '../../memory/index.js';
+import type { SdxiDriver } from '../../driver/index.js';
+import { closeAll } from '../lane.js';
+import { Functions } from '../functions.js';
+import { Prng } from '../prng.js';
+import { type Machine, thisMachine } from './machine.js';
+import type { PumpLane } from './pump.js';
+import { type BenchRow, type Ground, measureRow, type RowShape } from './rows.js';
+import { type Latency, registerRead, roundTrip } from './single.js';
+
+export interface BenchOptions {
+  uri: string;
+  functions: number;
+  /** Bytes of one operation. */
+  sizes: number[];
+  /** Descriptors in flight on each context. */
+  depths: number[];
+  /** Contexts on each function. */
+  contexts: number[];
+  /** Bytes of sources that a row walks over, and of destinations behind them. */
+  spans: number[];
+  signal?: AbortSignal;
+  onRow?: (row: BenchRow, done: number, total: number) => void;
+}
+
+export interface BenchReport {
+  machine: Machine;
+  uri: string;
+  functions: number;
+  rows: BenchRow[];
+  /** One descriptor of 64 bytes at a time, function awake. */
+  roundTrip: Latency;
+  /** A register read while the function copies. */
+  registerRead: Latency;
+}
+
+/** REPCOPY repeats blocks of this size; smaller fills are copies in all but name. */
+const FILL_MIN = 4096;
+
+/** The rows that these options ask for: every copy, and fills at the greatest depth. A size larger than a span has no row there. */
+function shapesOf({ sizes, depths, spans }: BenchOptions): RowShape[] {
+  const deepest = Math.max(...depths);
+  const copies = spans.flatMap((span) => depths.flatMap((depth) => sizes.map((size) => ({ op: 'copy', size, depth, span }) as const)));
+  const fills = spans.flatMap((span) => sizes.filter((size) => size >= FILL_MIN).map((size) => ({ op: 'fill', size, depth: deepest, span }) as const));
+  return [...copies, ...fills].filter(({ size, span }) => size <= span);
+}
+
+/** Source bytes that differ from one place to the next, so that a copy from the wrong place is seen. */
+function scatter(bytes: Buffer, sources: number): void {
+  new Prng(1).fill(bytes.subarray(0, Math.min(sources, 2 ** 20)));
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, sources >>> 2);
+  for (let at = 2 ** 18; at < words.length; at++) words[at] = words[at - 2 ** 18] ^ Math.imul(at, 0x9e37_79b1);
+}
+
+/** Contexts for a row, on all functions alike. */
+async function openLanes(drivers: readonly SdxiDriver[], iovas: number[], contexts: number, ringEntries: number) {
+  const opened = [];
+  try {
+    for (let i = 0; i < contexts; i++) {
+      for (const [f, driver] of drivers.entries()) {
+        opened.push({ iova: iovas[f], context: await driver.createContext({ ringEntries, completion: 'polled', vector: false }) });
+      }
+    }
+  } catch (error) {
+    await closeAll(opened.map(({ context }) => context));
+    throw error;
+  }
+  return { lanes: opened.map(({ iova, context }): PumpLane => ({ iova, ring: context.ring })), contexts: opened.map(({ context }) => context) };
+}
+
+/**
+ * Measures what functions do, beside what the CPU does in the same memory and the same run. The calling thread is busy all the
+ * while: it is the one submitter.
+ * @throws ArgumentError when nothing is left to measure; SdxiError when a byte is wrong; AbortError
+ */
+export async function runBench(options: BenchOptions): Promise<BenchReport> {
+  const shapes = shapesOf(options);
+  if (shapes.length === 0) {
+    throw new ArgumentError('nothing to measure: every size is larger than the span', { hint: 'give a larger --span or smaller --sizes' });
+  }
+  const { uri, contexts, signal } = options;
+  const span = Math.max(...shapes.map((shape) => shape.span));
+  const functions = await Functions.open(uri, options.functions);
+  try {
+    const region = allocateRegion(2 * span, 'sdxi-bench');
+    const bytes = Buffer.from(region.bytes.buffer as ArrayBuffer, region.bytes.byteOffset, 2 * span);
+    scatter(bytes, span);
+    // Pages that were never written are not there yet: the first pass would measure the kernel.
+    bytes.fill(0, span);
+    const { drivers } = functions;
+    const iovas = drivers.map((driver) => driver.map(region).iova);
+    const ringEntries = Math.max(1024, ...options.depths);
+    const rows: BenchRow[] = [];
+    const total = shapes.length * contexts.length;
+    let single: Pick<BenchReport, 'roundTrip' | 'registerRead'> | undefined;
+    for (const count of contexts) {
+      const opened = await openLanes(drivers, iovas, count, ringEntries);
+      const ground: Ground = { lanes: opened.lanes, contexts: count, functions: drivers.length, bytes };
+      try {
+        single ??= { roundTrip: roundTrip(opened.lanes[0], span), registerRead: registerRead(drivers[0].bus, opened.lanes[0], span) };
+        for (const shape of shapes) {
+          const row = await measureRow(ground, shape, signal);
+          rows.push(row);
+          options.onRow?.(row, rows.length, total);
+        }
+      } finally {
+        await closeAll(opened.contexts);
+      }
+    }
+    return { machine: thisMachine(), uri, functions: drivers.length, rows, ...(single as Pick<BenchReport, 'roundTrip' | 'registerRead'>) };
+  } finally {
+    await functions.close();
+  }
+}

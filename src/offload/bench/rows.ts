@@ -1,0 +1,113 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { AbortError, SdxiError } from '../../errors.js';
+import { median } from './machine.js';
+import { type PassPlan, type PumpLane, runCpuPass, runPass } from './pump.js';
+
+/** One line of the result. */
+export interface BenchRow {
+  op: 'copy' | 'fill';
+  size: number;
+  depth: number;
+  contexts: number;
+  functions: number;
+  span: number;
+  nsPerOp: number;
+  /** 10^9 bytes per second. */
+  gbPerS: number;
+  cpuNsPerOp: number;
+  /** Speed of the function divided by the CPU's: 1 is as fast, above 1 is faster. */
+  ratioToCpu: number;
+}
+
+export interface RowShape {
+  op: 'copy' | 'fill';
+  size: number;
+  depth: number;
+  span: number;
+}
+
+/** What is measured on: contexts, and one mapping that holds sources and then destinations. */
+export interface Ground {
+  readonly lanes: readonly PumpLane[];
+  /** On each function. */
+  readonly contexts: number;
+  readonly functions: number;
+  readonly bytes: Buffer;
+}
+
+/** Each pass takes about so long: far longer than a clock tick or a wake-up, far shorter than patience. */
+const PASS_NS = 20e6;
+/** Rounds of a row; fewer when the passes are long, because long passes vary less. */
+const ROUNDS = 7;
+const ROUNDS_LONG = 3;
+/** A pass is at least so many times the depth, else it is all beginning and end. */
+const FULL_QUEUES = 2;
+/** The first look at how fast a row is. */
+const PROBE_OPS = 64;
+
+/**
+ * Measures one row. Function and CPU take turns, pass by pass, so that whatever else the machine does meets both; the medians
+ * count. Before the first pass the destinations are wiped, and after the last all that the function wrote is compared.
+ * @throws SdxiError ERR_SDXI_CONTEXT when a byte is wrong; errors of the pump; AbortError
+ */
+export async function measureRow(ground: Ground, shape: RowShape, signal?: AbortSignal): Promise<BenchRow> {
+  const { lanes, bytes } = ground;
+  const { op, size, depth, span } = shape;
+  const pieces = Math.floor(span / size);
+  const plan = (start: number, count: number): PassPlan => ({ ...shape, start, count });
+  verify(ground, shape, pieces);
+  const probe = Math.max(PROBE_OPS, depth);
+  const estimate = Math.max(1, Math.min(...[0, 1, 2].map(() => runPass(lanes, plan(0, probe)))) / probe);
+  const count = Math.max(FULL_QUEUES * depth, Math.ceil(PASS_NS / estimate));
+  // The CPU works half a span away: it finds nothing in the caches that the function has just left there.
+  const away = pieces >> 1;
+  runCpuPass(bytes, plan(away, count));
+  const rounds = count * estimate > 3 * PASS_NS ? ROUNDS_LONG : ROUNDS;
+  const own: number[] = [];
+  const cpu: number[] = [];
+  let start = 0;
+  for (let round = 0; round < rounds; round++) {
+    if (signal?.aborted) throw new AbortError('bench', { cause: signal.reason });
+    own.push(runPass(lanes, plan(start, count)) / count);
+    cpu.push(runCpuPass(bytes, plan(start + away, count)) / count);
+    start = (start + count) % pieces;
+    await nextTurn();
+  }
+  const nsPerOp = median(own);
+  const cpuNsPerOp = median(cpu);
+  return {
+    op,
+    size,
+    depth,
+    contexts: ground.contexts,
+    functions: ground.functions,
+    span,
+    nsPerOp,
+    gbPerS: size / nsPerOp,
+    cpuNsPerOp,
+    ratioToCpu: cpuNsPerOp / nsPerOp,
+  };
+}
+
+/** Does what a row does once over the whole span, or as much of it as its depth allows in reasonable time, and compares every byte. */
+function verify({ lanes, bytes }: Ground, shape: RowShape, pieces: number): void {
+  const { op, size, depth, span } = shape;
+  const count = Math.min(pieces, Math.max(20_000, depth));
+  const target = bytes.subarray(span, span + count * size);
+  target.fill(~bytes[0] & 0xff);
+  runPass(lanes, { ...shape, start: 0, count });
+  const expected = op === 'copy' ? bytes.subarray(0, target.length) : undefined;
+  const right = expected ? target.equals(expected) : repeats(target, bytes.subarray(0, 4096), size);
+  if (right) return;
+  throw new SdxiError('ERR_SDXI_CONTEXT', `${op} of ${size} bytes left wrong bytes in the destination`, {
+    hint: 'run sdxi test: it finds out which',
+    fields: { op, size, depth, span },
+  });
+}
+
+/** True when every piece of `size` bytes holds the block over and over. */
+function repeats(target: Buffer, block: Buffer, size: number): boolean {
+  const expected = Buffer.alloc(size, block);
+  for (let at = 0; at < target.length; at += size) if (target.compare(expected, 0, size, at, at + size) !== 0) return false;
+  return true;
+}
