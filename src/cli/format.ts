@@ -56,3 +56,14 @@ export function formatPairs(rows: readonly (readonly [string, string])[], indent
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${indent}${name.padEnd(width)}  ${value}`).join('\n');
 }
+
+/** Words on lines of at most `width` columns. */
+export function wrap(words: readonly string[], width = 100): string {
+  const lines = [''];
+  for (const word of words) {
+    const line = lines[lines.length - 1];
+    if (line !== '' && line.length + word.length >= width) lines.push(word);
+    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`;
+  }
+  return lines.join('\n');
+}

@@ -12,15 +12,7 @@ import { testCommand } from './commands/test.js';
 import { InterruptedError } from './signals.js';
 import { ExitCode, Terminal } from './terminal.js';
 
-const COMMANDS: readonly CommandModule[] = [
-  demoCommand,
-  copyCommand,
-  testCommand,
-  listCommand,
-  infoCommand,
-  decodeCommand,
-  benchCommand,
-];
+const COMMANDS: readonly CommandModule[] = [demoCommand, copyCommand, testCommand, listCommand, infoCommand, decodeCommand, benchCommand];
 
 const EPILOGUE = `
 Exit status:

@@ -40,5 +40,8 @@ function items(text: string): string[] {
 
 /** `--corrupt`: for whoever wants to see that a check finds what it is there for. */
 export function corruptOption(): Option {
-  return new Option('--corrupt <what>', 'flip one bit after the work and before the check, to see that the check finds it').choices(['data', 'guard']);
+  return new Option('--corrupt <what>', 'flip one bit after the work and before the check, to see that the check finds it').choices([
+    'data',
+    'guard',
+  ]);
 }

@@ -1,12 +1,13 @@
-import { AbortError } from '../errors.js';
+import { setMaxListeners } from 'node:events';
+import { SdxiError } from '../errors.js';
 import { ExitCode } from './terminal.js';
 
 /** Thrown out of a command that a signal ended; carries the exit status that shells expect. */
-export class InterruptedError extends AbortError {
+export class InterruptedError extends SdxiError {
   readonly exitCode: ExitCode;
 
-  constructor(signal: NodeJS.Signals, cause?: unknown) {
-    super(`interrupted by ${signal}`, { cause, hint: 'everything that was in flight has been stopped' });
+  constructor(signal: NodeJS.Signals) {
+    super('ERR_SDXI_ABORTED', `interrupted by ${signal}`, { hint: 'everything that was in flight has been stopped' });
     this.exitCode = signal === 'SIGTERM' ? ExitCode.TERMINATED : ExitCode.INTERRUPTED;
   }
 }
@@ -18,6 +19,8 @@ export class InterruptedError extends AbortError {
  */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
+  // Everything in flight listens to this one signal; hundreds of listeners are no leak.
+  setMaxListeners(0, controller.signal);
   let received: NodeJS.Signals | undefined;
   const onSignal = (name: NodeJS.Signals) => {
     if (received) process.exit(name === 'SIGTERM' ? ExitCode.TERMINATED : ExitCode.INTERRUPTED);
@@ -31,7 +34,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     if (received) throw new InterruptedError(received);
     return result;
   } catch (error) {
-    if (received && !(error instanceof InterruptedError)) throw new InterruptedError(received, error);
+    if (received && !(error instanceof InterruptedError)) throw new InterruptedError(received);
     throw error;
   } finally {
     process.off('SIGINT', onSignal);

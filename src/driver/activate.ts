@@ -72,7 +72,12 @@ function requestKeeping(bus: Bus, fn_gsr: FunctionRequest): void {
 }
 
 /** Waits for one of some states. STS0 is read at once, and once more after the deadline (F-43). */
-async function reach(bus: Bus, name: string, states: readonly FunctionState[], options: Required<Pick<WorkOptions, 'timeoutMs'>> & WorkOptions): Promise<FunctionState> {
+async function reach(
+  bus: Bus,
+  name: string,
+  states: readonly FunctionState[],
+  options: Required<Pick<WorkOptions, 'timeoutMs'>> & WorkOptions,
+): Promise<FunctionState> {
   const read = (): FunctionState => {
     const state = functionState(bus);
     // 6 and 7 mean nothing, and a device that is gone reads all ones (F-34, F-49).
@@ -81,7 +86,11 @@ async function reach(bus: Bus, name: string, states: readonly FunctionState[], o
   };
   let state = read();
   if (states.includes(state)) return state;
-  await bus.wait(() => states.includes((state = read())), { what: `${name}: function state`, mode: 'polled', ...options });
+  const reached = (): boolean => {
+    state = read();
+    return states.includes(state);
+  };
+  await bus.wait(reached, { what: `${name}: function state`, mode: 'polled', ...options });
   return state;
 }
 

@@ -35,7 +35,12 @@ export class AdminQueue {
 
   /** CXT_START: starts contexts; with `resume` also those that an error or a function stop has stopped (S-25). */
   start(first: number, { last, resume, doorbell, ...options }: Range & Pick<ContextStart, 'resume' | 'doorbell'> = {}): Promise<void> {
-    return this.run(`start of context ${first}`, 1, (batch) => batch.write((...at) => encodeContextStart(...at, { first, last, resume, doorbell })), options);
+    return this.run(
+      `start of context ${first}`,
+      1,
+      (batch) => batch.write((...at) => encodeContextStart(...at, { first, last, resume, doorbell })),
+      options,
+    );
   }
 
   /** {@link start} with resume on the calling thread, for those who spin. @returns whether it worked */
@@ -69,7 +74,10 @@ export class AdminQueue {
   }
 
   /** CXT_UPD and SYNC.CXT: the function forgets what it knew of the tables of these contexts. */
-  updateContexts(first: number, { last, l2, l1, ctl, ...options }: Range & { l2?: boolean; l1?: boolean; ctl?: boolean } = {}): Promise<void> {
+  updateContexts(
+    first: number,
+    { last, l2, l1, ctl, ...options }: Range & { l2?: boolean; l1?: boolean; ctl?: boolean } = {},
+  ): Promise<void> {
     return this.run(
       `update of context ${first}`,
       2,
@@ -127,7 +135,12 @@ export class AdminQueue {
   }
 
   /** Any administrative batch. */
-  async run(what: string, count: number, write: (batch: DescriptorBatch) => void, { timeoutMs = this.timeoutMs, signal }: WorkOptions = {}): Promise<void> {
+  async run(
+    what: string,
+    count: number,
+    write: (batch: DescriptorBatch) => void,
+    { timeoutMs = this.timeoutMs, signal }: WorkOptions = {},
+  ): Promise<void> {
     if (signal?.aborted) throw new AbortError(what, { cause: signal.reason });
     const batch = this.context.begin(count);
     try {

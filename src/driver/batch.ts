@@ -113,7 +113,13 @@ export class DescriptorBatch {
    * The fast path for many small copies of one size: pair `i` goes from `sources[i]` to `destinations[i]`.
    * @param from first pair; `count` pairs are written, at most what is left of the batch
    */
-  copyPairs(sources: Float64Array, destinations: Float64Array, size: number, from = 0, count = Math.min(this.left, sources.length - from)): void {
+  copyPairs(
+    sources: Float64Array,
+    destinations: Float64Array,
+    size: number,
+    from = 0,
+    count = Math.min(this.left, sources.length - from),
+  ): void {
     if (count > this.left || from + count > Math.min(sources.length, destinations.length)) {
       throw new ArgumentError(`cannot write ${count} copies`, { hint: `the batch has room for ${this.left}`, fields: { from, count } });
     }

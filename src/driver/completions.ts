@@ -15,8 +15,9 @@ export class Submission {
   error: Error | undefined;
   /** Runs of descriptors in the ring. */
   live = 0;
-  /** No more runs will follow. */
-  sealed = false;
+  private sealed = false;
+  private over = false;
+  private doom: Error | undefined;
   private readonly listener: SubmissionListener | undefined;
   private result: { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } | undefined;
 
@@ -53,15 +54,20 @@ export class Submission {
     this.finish();
   }
 
-  /** No more runs will follow. */
-  seal(): void {
+  /**
+   * No more runs will follow.
+   * @param doom settles it once the runs in the ring are over: not all of it was submitted
+   */
+  seal(doom?: Error): void {
     this.sealed = true;
+    this.doom = doom;
     this.finish();
   }
 
   private finish(): void {
-    if (this.live > 0 || !this.sealed) return;
-    this.settle();
+    if (this.live > 0 || !this.sealed || this.over) return;
+    this.over = true;
+    this.settle(this.doom);
     this.listener?.idle?.();
   }
 }
@@ -100,6 +106,8 @@ export type Collected = (typeof Collected)[keyof typeof Collected];
 export class InFlight {
   slots = 0;
   bytes = 0;
+  /** Called when something has left the ring. */
+  onProgress: (() => void) | undefined;
   private readonly ring: Ring;
   private portions: Portion[] = [];
   private head = 0;
@@ -121,6 +129,13 @@ export class InFlight {
 
   /** Takes out what has completed. FAILED: the oldest portion's block shows an error nobody has looked into. */
   collect(): Collected {
+    const { slots } = this;
+    const found = this.takeCompleted();
+    if (this.slots !== slots) this.onProgress?.();
+    return found;
+  }
+
+  private takeCompleted(): Collected {
     const { ring } = this;
     for (;;) {
       const portion = this.portions[this.head];
@@ -189,6 +204,7 @@ export class InFlight {
     this.slots = 0;
     this.bytes = 0;
     for (const portion of gone) for (const { submission } of portion.segments) submission.release();
+    this.onProgress?.();
   }
 
   private live(): Portion[] {

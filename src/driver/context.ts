@@ -1,16 +1,14 @@
 import { ArgumentError, ClosedError, ContextError, SdxiError, TimeoutError } from '../errors.js';
 import { ContextState, nameOf } from '../spec/codes.js';
-import { CXT_CTL } from '../spec/context.js';
-import { CSB_BYTES, DESCRIPTOR_BYTES, KEY_BYTES, maxBufferBytes } from '../spec/limits.js';
+import { maxBufferBytes } from '../spec/limits.js';
 import { doorbellOffset } from '../spec/registers.js';
 import { DescriptorBatch } from './batch.js';
 import type { Submission } from './completions.js';
-import type { DmaBuffer } from './dma.js';
+import { ContextMemory } from './context-memory.js';
 import type { SdxiDriver } from './driver.js';
 import type { ErrorRecord } from './errorlog.js';
 import { type AKeyFields, AKeyTable } from './keys.js';
 import { Ring } from './ring.js';
-import { CTL_WORDS, publishStructure, withdrawStructure } from './tables.js';
 import { type CompletionMode, Tracker } from './tracker.js';
 
 /** What a context is made with. Encoded sizes as in CXT_L1_ENT. */
@@ -35,10 +33,6 @@ export interface WorkOptions {
   signal?: AbortSignal;
 }
 
-/** CXT_CTL, CXT_STS and Write_Index lie in one block, each on cache lines of its own: three parties write them. */
-const STATUS_AT = 128;
-const INDEX_AT = 256;
-const CONTROL_BYTES = 384;
 /** Slots that batches leave free: Read_Index may lag behind completions by the INTR and the descriptor in execution. */
 const RESERVE = 16;
 /** From this much work in flight on (some 50 µs) an interrupt costs less than polling. */
@@ -57,8 +51,7 @@ export class Context {
   /** @internal */
   readonly tracker: Tracker;
   private readonly driver: SdxiDriver;
-  private readonly control: DmaBuffer;
-  private readonly memory: DmaBuffer[];
+  private readonly memory: ContextMemory;
   private readonly records: ErrorRecord[] = [];
   private closing: Promise<void> | undefined;
   private stopped = false;
@@ -68,58 +61,21 @@ export class Context {
     this.driver = driver;
     this.number = number;
     this.shape = shape;
-    const { dma, capabilities } = driver;
+    const { capabilities } = driver;
     this.maxBufferBytes = maxBufferBytes(Math.min(shape.maxBuffer, capabilities.maxBuffer));
-    const held: DmaBuffer[] = [];
-    const allocate = (bytes: number, alignment: number): DmaBuffer => {
-      const buffer = dma.allocate(bytes, alignment);
-      held.push(buffer);
-      return buffer;
-    };
-    try {
-      this.control = allocate(CONTROL_BYTES, 128);
-      const ring = allocate(shape.ringEntries * DESCRIPTOR_BYTES, 4096);
-      const blocks = allocate(shape.ringEntries * CSB_BYTES, 64);
-      const keys = allocate(2 ** (shape.akeySize + 8) * KEY_BYTES, 4096);
-      this.memory = held;
-      this.akeys = new AKeyTable(keys);
-      this.akeys.write(0, shape.vector === undefined ? {} : { iv: 1, intr_num: shape.vector });
-      const doorbell = doorbellOffset(number, capabilities.dbStride);
-      this.ring = Ring.attach(
-        {
-          context: number,
-          entries: shape.ringEntries,
-          ring: ring.address,
-          status: this.control.address + STATUS_AT,
-          writeIndex: this.control.address + INDEX_AT,
-          blocks: blocks.address,
-          blocksIova: blocks.iova,
-          doorbell,
-        },
-        (writeIndex) => driver.bus.writeDoorbell(doorbell, writeIndex),
-      );
-      this.tracker = new Tracker(this.trackerHost(), this.ring);
-      publishStructure(
-        this.control,
-        0,
-        CXT_CTL.encode({
-          vl: 1,
-          ds_ring_ptr: ring.iova,
-          ds_ring_sz: shape.ringEntries,
-          cxt_sts_ptr: this.control.iova + STATUS_AT,
-          write_index_ptr: this.control.iova + INDEX_AT,
-        }),
-      );
-    } catch (error) {
-      for (const buffer of held) buffer.free();
-      throw error;
-    }
+    this.memory = new ContextMemory(driver.dma, shape);
+    this.akeys = new AKeyTable(this.memory.keys);
+    this.akeys.write(0, shape.vector === undefined ? {} : { iv: 1, intr_num: shape.vector });
+    const doorbell = doorbellOffset(number, capabilities.dbStride);
+    this.ring = Ring.attach(this.memory.share(number, doorbell), (writeIndex) => driver.bus.writeDoorbell(doorbell, writeIndex));
+    this.tracker = new Tracker(this.trackerHost(), this.ring);
+    this.memory.publishControl();
     driver.tables.publish(number, {
       ka: 1,
       pv: shape.pasid === undefined ? 0 : 1,
-      cxt_ctl_ptr: this.control.iova,
+      cxt_ctl_ptr: this.memory.control.iova,
       akey_sz: shape.akeySize,
-      akey_ptr: this.akeys.iova,
+      akey_ptr: this.memory.keys.iova,
       cxt_pasid: shape.pasid ?? 0,
       max_buffer: shape.maxBuffer,
       opb_000_enb: capabilities.opGroups,
@@ -162,7 +118,10 @@ export class Context {
   begin(count: number, options: BatchOptions = {}): DescriptorBatch {
     this.assertUsable();
     if (!Number.isInteger(count) || count < 1 || count > this.maxBatch) {
-      throw new ArgumentError(`a batch cannot have ${count} descriptors`, { hint: `1 … ${this.maxBatch} with this ring`, fields: { context: this.number, count } });
+      throw new ArgumentError(`a batch cannot have ${count} descriptors`, {
+        hint: `1 … ${this.maxBatch} with this ring`,
+        fields: { context: this.number, count },
+      });
     }
     const interrupt = this.wantsInterrupt(options.bytes ?? 0);
     if (count > this.ring.entries - RESERVE - this.tracker.inFlight.slots) {
@@ -208,6 +167,27 @@ export class Context {
     }
     if (this.tracker.inFlight.oldest) this.tracker.watch();
     if (submission.error) throw submission.error;
+  }
+
+  /** Called whenever descriptors have left the ring, so that there may be room for more. */
+  set onProgress(listener: () => void) {
+    this.tracker.inFlight.onProgress = listener;
+  }
+
+  /** Descriptors in flight, and their bytes. */
+  get inFlight(): { descriptors: number; bytes: number } {
+    const { slots, bytes } = this.tracker.inFlight;
+    return { descriptors: slots, bytes };
+  }
+
+  /** Looks for completions now, without waiting for whoever follows them. */
+  poll(): void {
+    this.tracker.inFlight.collect();
+  }
+
+  /** Takes the descriptors of a submission back; see {@link limit}. It settles with `error` when nothing of it can run any more. */
+  cancel(submission: Submission, error: Error): void {
+    this.tracker.cancel(submission, error);
   }
 
   /** Resolves when nothing is in flight. */
@@ -274,10 +254,10 @@ export class Context {
     tracker.settleStopped();
     tracker.abort(new ClosedError(this.name));
     driver.tables.withdraw(number);
-    withdrawStructure(this.control, 0, CTL_WORDS);
+    this.memory.withdrawControl();
     if (driver.running) await driver.admin.updateContexts(number, { l1: true });
     driver.forget(this);
-    for (const buffer of this.memory) buffer.free();
+    this.memory.free();
   }
 
   /** @internal The function is gone or stopped for good. */
@@ -288,7 +268,7 @@ export class Context {
 
   /** @internal Makes context 0 run, or any context before the function is ACTIVE: stores RUN (ref §6.5). */
   storeState(state: ContextState): void {
-    this.control.bytes[STATUS_AT] = state;
+    this.memory.storeState(state);
   }
 
   /** @internal */
@@ -339,7 +319,12 @@ export class Context {
   private abandonedError(): ContextError {
     return new ContextError('ERR_SDXI_CONTEXT', `${this.name}: the descriptor in execution was abandoned by a hard stop`, {
       hint: 'its destination may be partly written; submit it again',
-      fields: { function: this.driver.name, context: this.number, index: this.ring.readIndex - 1, state: nameOf(ContextState, this.ring.state) },
+      fields: {
+        function: this.driver.name,
+        context: this.number,
+        index: this.ring.readIndex - 1,
+        state: nameOf(ContextState, this.ring.state),
+      },
     });
   }
 
@@ -371,9 +356,7 @@ export class Context {
         return true;
       },
       functionStopped: () => driver.functionStopped(),
-      watchErrors: () => driver.watchErrors(),
-      workBegins: () => driver.workBegins(),
-      workEnds: () => driver.workEnds(),
+      watch: driver.watch,
     };
   }
 }

@@ -22,7 +22,9 @@ export class IovaSpace {
   reserve(address: number, byteLength: number): number {
     const start = this.free.allocate(pages(address, byteLength), PAGE_BYTES);
     if (start < 0) {
-      throw new SdxiError('ERR_SDXI_RESOURCE', `no DMA addresses left for ${byteLength} bytes`, { hint: 'close registrations that are not needed any more' });
+      throw new SdxiError('ERR_SDXI_RESOURCE', `no DMA addresses left for ${byteLength} bytes`, {
+        hint: 'close registrations that are not needed any more',
+      });
     }
     return start + (address % PAGE_BYTES);
   }

@@ -1,5 +1,5 @@
 import type { Bus } from '../bus/bus.js';
-import { ArgumentError, BusLostError, ClosedError, SdxiError, TimeoutError } from '../errors.js';
+import { ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
 import type { Access } from '../memory/address-space.js';
 import type { Region } from '../memory/region.js';
 import { ContextState, type FunctionState, FunctionState as State } from '../spec/codes.js';
@@ -11,6 +11,7 @@ import { AdminQueue } from './admin.js';
 import { Context, type ContextShape, type WorkOptions } from './context.js';
 import { Deadlines } from './deadlines.js';
 import { type DmaBuffer, type DmaRange, DmaSpace, type IovaSpace } from './dma.js';
+import { ErrorWatch } from './error-watch.js';
 import { ErrorLog, type ErrorRecord } from './errorlog.js';
 import { functionError } from './errors.js';
 import { ContextTables } from './tables.js';
@@ -48,9 +49,6 @@ export interface ContextOptions extends WorkOptions {
   autoRecover?: boolean;
 }
 
-/** The last error interrupt is waited for so long after the last work has ended. */
-const LINGER_MS = 50;
-
 const names = new Set<string>();
 /** Open drivers are held: a function may access their memory even when the program has forgotten them. */
 const opened = new Set<SdxiDriver>();
@@ -70,19 +68,17 @@ export class SdxiDriver {
   /** @internal */
   readonly deadlines = new Deadlines();
   /** @internal */
+  readonly watch: ErrorWatch;
+  /** @internal */
   readonly options: { readonly adminTimeoutMs: number; readonly timeoutMs: number; readonly limits: Limits };
   private readonly byNumber = new Map<number, Context>();
   private readonly vectorsInUse = new Set<number>([0]);
-  private readonly ending = new AbortController();
   private readonly faultListeners = new Set<(error: Error) => void>();
   private caps!: Capabilities;
   private log!: ErrorLog;
   private queue!: AdminQueue;
   private contextTables!: ContextTables;
   private active = false;
-  private working = 0;
-  private watching = false;
-  private interruptsSeen = 0;
   private failure: Error | undefined;
   private closing: Promise<void> | undefined;
 
@@ -111,6 +107,13 @@ export class SdxiDriver {
     this.options = { adminTimeoutMs: options.adminTimeoutMs ?? 1000, timeoutMs: options.timeoutMs ?? 30_000, limits: options.limits ?? {} };
     this.name = takeName(options.name);
     this.dma = new DmaSpace(bus, options.iovas);
+    this.watch = new ErrorWatch(bus, {
+      interrupted: () => {
+        this.log.drain();
+        if (this.active && this.state() === State.ERROR) this.functionStopped();
+      },
+      lost: (error) => this.lost(error),
+    });
   }
 
   /** Limits and features, as far as the driver uses them. */
@@ -169,7 +172,7 @@ export class SdxiDriver {
     this.log = new ErrorLog(bus, dma.allocate(TABLE_BYTES, TABLE_BYTES));
     this.log.listen((record) => this.dispatch(record));
     this.log.initialize(); // 7
-    this.interruptsSeen = bus.interruptCount(0);
+    this.watch.arm();
     await activate(bus, name, limit); // 9
     this.active = true;
     context.jumpStart(); // 10.b
@@ -223,7 +226,9 @@ export class SdxiDriver {
 
   private freeNumber(): number {
     for (let n = 1; n <= this.caps.maxContext; n++) if (!this.byNumber.has(n)) return n;
-    throw new SdxiError('ERR_SDXI_RESOURCE', `all ${this.caps.maxContext} contexts of ${this.name} are in use`, { hint: 'close a context first' });
+    throw new SdxiError('ERR_SDXI_RESOURCE', `all ${this.caps.maxContext} contexts of ${this.name} are in use`, {
+      hint: 'close a context first',
+    });
   }
 
   /** Lets the function access memory. @param at DMA address from the driver's {@link IovaSpace} */
@@ -289,7 +294,11 @@ export class SdxiDriver {
     if (!this.active) return;
     const state = this.state();
     this.active = false;
-    this.failure = functionError(this.name, state, state === State.ERROR ? 'the function has failed' : 'the function was stopped or reset from outside');
+    this.failure = functionError(
+      this.name,
+      state,
+      state === State.ERROR ? 'the function has failed' : 'the function was stopped or reset from outside',
+    );
     for (const context of this.byNumber.values()) context.tracker.abort(this.failure);
     for (const listener of this.faultListeners) listener(this.failure);
   }
@@ -318,7 +327,7 @@ export class SdxiDriver {
       bus.unref();
     }
     this.active = false;
-    this.ending.abort();
+    this.watch.end();
     for (const context of this.byNumber.values()) context.discard(new ClosedError(name));
     this.deadlines.clear();
     // Of a function that would not stop, closing the bus is the end; memory is unmapped after that.
@@ -334,49 +343,6 @@ export class SdxiDriver {
     this.byNumber.delete(context.number);
     if (context.shape.vector !== undefined) this.vectorsInUse.delete(context.shape.vector);
     if (context.shape.pasid !== undefined) this.dma.unbindPasid(context.shape.pasid);
-  }
-
-  /**
-   * @internal Someone sleeps: until nothing is in flight any more, the log is read at each error interrupt (vector 0), and a function that
-   * fails or is gone is noticed. Those who poll see CXT_STS.state themselves, and an idle driver must not keep the process alive.
-   */
-  watchErrors(): void {
-    if (this.watching) return;
-    this.watching = true;
-    void this.readErrors();
-  }
-
-  private async readErrors(): Promise<void> {
-    const { bus, ending } = this;
-    const options = { what: 'error interrupt', timeoutMs: LINGER_MS, vector: 0, mode: 'interrupt', signal: ending.signal } as const;
-    try {
-      while (this.working > 0 && !this.closing) {
-        try {
-          await bus.wait(() => bus.interruptCount(0) !== this.interruptsSeen, options);
-          this.interruptsSeen = bus.interruptCount(0);
-          this.log.drain();
-          if (this.active && this.state() === State.ERROR) this.functionStopped();
-        } catch (error) {
-          if (!(error instanceof TimeoutError)) throw error;
-        }
-      }
-    } catch (error) {
-      if (error instanceof BusLostError) this.lost(error);
-    } finally {
-      this.watching = false;
-    }
-  }
-
-  /** @internal Keeps the process alive while work is in flight; counted. */
-  workBegins(): void {
-    this.working++;
-    this.bus.ref();
-  }
-
-  /** @internal */
-  workEnds(): void {
-    this.working--;
-    this.bus.unref();
   }
 
   private lost(error: Error): void {

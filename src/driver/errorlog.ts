@@ -1,9 +1,9 @@
 import type { Bus } from '../bus/bus.js';
-import { decodeRegister, encodeRegister, MMIO_ERR_CFG, MMIO_ERR_CTL, MMIO_ERR_STS, Reg } from '../spec/registers.js';
 import { ErrorStep, nameOf, Reaction, SubStep } from '../spec/codes.js';
 import { ERRLOG_HD_ENT } from '../spec/errorlog.js';
 import { ERRLOG_ENTRY_BYTES } from '../spec/limits.js';
 import { DescriptorType } from '../spec/operations.js';
+import { decodeRegister, encodeRegister, MMIO_ERR_CFG, MMIO_ERR_CTL, MMIO_ERR_STS, Reg } from '../spec/registers.js';
 import type { DmaBuffer } from './dma.js';
 
 /** One record of the error log, decoded. Fields that the record does not name are undefined. ref §4.10. */

@@ -15,11 +15,19 @@ const TABLES = 'the context tables in memory were damaged, or a bus unmapped the
  * Rows are tried in order, `*` matches any sub-step. SDXI 1.0 §3.4, ref §8.2, §8.3.
  */
 const MEANINGS: readonly (readonly [step: number, subStep: number | '*', Meaning])[] = [
-  [ErrorStep.INT, '*', { code: 'ERR_SDXI_FUNCTION', what: 'internal error of the function', hint: 'the function itself failed; submit again, or recover it' }],
+  [
+    ErrorStep.INT,
+    '*',
+    { code: 'ERR_SDXI_FUNCTION', what: 'internal error of the function', hint: 'the function itself failed; submit again, or recover it' },
+  ],
   [
     ErrorStep.DSC_AKEY,
     '*',
-    { code: 'ERR_SDXI_KEY', what: 'the access key cannot be used', hint: 'use key 0, or one that this context has allocated; after changing a key, update it' },
+    {
+      code: 'ERR_SDXI_KEY',
+      what: 'the access key cannot be used',
+      hint: 'use key 0, or one that this context has allocated; after changing a key, update it',
+    },
   ],
   [
     ErrorStep.FN_RKEY,
@@ -33,7 +41,11 @@ const MEANINGS: readonly (readonly [step: number, subStep: number | '*', Meaning
   [
     ErrorStep.ATOMIC,
     '*',
-    { code: 'ERR_SDXI_ATOMIC', what: 'the old value cannot be returned', hint: 'the target was changed; the return address must be mapped and writable' },
+    {
+      code: 'ERR_SDXI_ATOMIC',
+      what: 'the old value cannot be returned',
+      hint: 'the target was changed; the return address must be mapped and writable',
+    },
   ],
   [
     ErrorStep.DSC_BUF,
@@ -47,7 +59,11 @@ const MEANINGS: readonly (readonly [step: number, subStep: number | '*', Meaning
   [
     ErrorStep.DSC_BUF,
     SubStep.DAF,
-    { code: 'ERR_SDXI_DATA_ACCESS', what: 'the buffer may not be accessed this way', hint: 'map it with the access that the operation needs (read, write)' },
+    {
+      code: 'ERR_SDXI_DATA_ACCESS',
+      what: 'the buffer may not be accessed this way',
+      hint: 'map it with the access that the operation needs (read, write)',
+    },
   ],
   [
     ErrorStep.DSC_GEN,
@@ -58,19 +74,59 @@ const MEANINGS: readonly (readonly [step: number, subStep: number | '*', Meaning
       hint: 'unknown or disabled operation, size beyond the limit, or a field that must be zero; see the limits in driver.capabilities',
     },
   ],
-  [ErrorStep.DSC_GEN, '*', { code: 'ERR_SDXI_DATA_ACCESS', what: 'the ring slot cannot be accessed', hint: 'the ring must stay mapped, readable and writable' }],
-  [ErrorStep.DSC_CSB, SubStep.ATF, { code: 'ERR_SDXI_TRANSLATION', what: 'the completion block is not mapped', hint: 'keep completion blocks mapped while work is in flight' }],
-  [ErrorStep.DSC_CSB, '*', { code: 'ERR_SDXI_DATA_ACCESS', what: 'the completion block cannot be written', hint: 'map completion blocks readable and writable' }],
-  [ErrorStep.WRT_IDX, SubStep.DVF, { code: 'ERR_SDXI_RING', what: 'Write_Index is out of range', hint: 'producers may only add what they reserved; recover the context' }],
-  [ErrorStep.CXT_STS, SubStep.DVF, { code: 'ERR_SDXI_CONTEXT', what: 'the context is in a state that forbids it', hint: 'start it with resume after an error, or recover the context' }],
-  [ErrorStep.CXT_L2, SubStep.DVF, { code: 'ERR_SDXI_CONTEXT', what: 'there is no such context', hint: 'create the context first; numbers go up to capabilities.maxContext' }],
+  [
+    ErrorStep.DSC_GEN,
+    '*',
+    { code: 'ERR_SDXI_DATA_ACCESS', what: 'the ring slot cannot be accessed', hint: 'the ring must stay mapped, readable and writable' },
+  ],
+  [
+    ErrorStep.DSC_CSB,
+    SubStep.ATF,
+    {
+      code: 'ERR_SDXI_TRANSLATION',
+      what: 'the completion block is not mapped',
+      hint: 'keep completion blocks mapped while work is in flight',
+    },
+  ],
+  [
+    ErrorStep.DSC_CSB,
+    '*',
+    { code: 'ERR_SDXI_DATA_ACCESS', what: 'the completion block cannot be written', hint: 'map completion blocks readable and writable' },
+  ],
+  [
+    ErrorStep.WRT_IDX,
+    SubStep.DVF,
+    { code: 'ERR_SDXI_RING', what: 'Write_Index is out of range', hint: 'producers may only add what they reserved; recover the context' },
+  ],
+  [
+    ErrorStep.CXT_STS,
+    SubStep.DVF,
+    {
+      code: 'ERR_SDXI_CONTEXT',
+      what: 'the context is in a state that forbids it',
+      hint: 'start it with resume after an error, or recover the context',
+    },
+  ],
+  [
+    ErrorStep.CXT_L2,
+    SubStep.DVF,
+    {
+      code: 'ERR_SDXI_CONTEXT',
+      what: 'there is no such context',
+      hint: 'create the context first; numbers go up to capabilities.maxContext',
+    },
+  ],
   [ErrorStep.CXT_L1, SubStep.DVF, { code: 'ERR_SDXI_CONTEXT', what: 'there is no such context', hint: 'create the context first' }],
   [ErrorStep.CXT_CTL, SubStep.DVF, { code: 'ERR_SDXI_CONTEXT', what: 'the context control block is not valid', hint: TABLES }],
 ];
 
 const UNMAPPED_STRUCTURE: Meaning = { code: 'ERR_SDXI_TRANSLATION', what: 'a structure of the context is not mapped', hint: TABLES };
 const REFUSED_STRUCTURE: Meaning = { code: 'ERR_SDXI_DATA_ACCESS', what: 'a structure of the context cannot be accessed', hint: TABLES };
-const UNKNOWN: Meaning = { code: 'ERR_SDXI_CONTEXT', what: 'the function stopped the context', hint: 'the error log has no record of it; submit the work again' };
+const UNKNOWN: Meaning = {
+  code: 'ERR_SDXI_CONTEXT',
+  what: 'the function stopped the context',
+  hint: 'the error log has no record of it; submit the work again',
+};
 
 function meaningOf(step: number, subStep: number): Meaning {
   for (const [s, sub, meaning] of MEANINGS) if (s === step && (sub === '*' || sub === subStep)) return meaning;
@@ -98,7 +154,10 @@ export function contextError(fault: ContextFault): ContextError {
   const step = fault.step === 0 ? undefined : nameOf(ErrorStep, fault.step);
   const subStep = fault.step === 0 ? undefined : nameOf(SubStep, fault.subStep);
   const where = fault.index === undefined ? '' : `, descriptor ${fault.index}`;
-  const which = fault.operand === undefined ? '' : `, operand ${fault.operand}${fault.address === undefined ? '' : ` at 0x${fault.address.toString(16)}`}`;
+  const which =
+    fault.operand === undefined
+      ? ''
+      : `, operand ${fault.operand}${fault.address === undefined ? '' : ` at 0x${fault.address.toString(16)}`}`;
   const code2 = step === undefined ? '' : ` (${step}/${subStep})`;
   return new ContextError(code, `${fault.function}/cxt${fault.context}${where}${which}: ${what}${code2}`, {
     hint,

@@ -41,7 +41,9 @@ export class AKeyTable {
       this.hint = index + 1;
       return index;
     }
-    throw new SdxiError('ERR_SDXI_RESOURCE', `all ${this.entries} access keys are in use`, { hint: 'free keys, or create the context with more (akeys)' });
+    throw new SdxiError('ERR_SDXI_RESOURCE', `all ${this.entries} access keys are in use`, {
+      hint: 'free keys, or create the context with more (akeys)',
+    });
   }
 
   /** A key that raises an interrupt vector of this function, for INTR descriptors. */
@@ -67,7 +69,9 @@ export class AKeyTable {
   free(index: number): void {
     this.check(index);
     if (index === 0 || !this.used[index]) {
-      throw new ArgumentError(`access key ${index} cannot be freed`, { hint: index === 0 ? 'key 0 lives as long as its context' : 'it is not in use' });
+      throw new ArgumentError(`access key ${index} cannot be freed`, {
+        hint: index === 0 ? 'key 0 lives as long as its context' : 'it is not in use',
+      });
     }
     const word = index * (KEY_BYTES / 4);
     Atomics.store(this.memory.i32, word, 0);
@@ -78,7 +82,10 @@ export class AKeyTable {
 
   private check(index: number): void {
     if (!Number.isInteger(index) || index < 0 || index >= this.entries) {
-      throw new ArgumentError(`there is no access key ${index}`, { hint: `keys of this context are 0 … ${this.entries - 1}`, fields: { index } });
+      throw new ArgumentError(`there is no access key ${index}`, {
+        hint: `keys of this context are 0 … ${this.entries - 1}`,
+        fields: { index },
+      });
     }
   }
 }

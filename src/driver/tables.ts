@@ -1,4 +1,4 @@
-import { CXT_CTL, CXT_L1_ENT, CXT_L2_ENT } from '../spec/context.js';
+import { CXT_L1_ENT, CXT_L2_ENT } from '../spec/context.js';
 import type { Input } from '../spec/layout.js';
 import { l1Index, l2Index, TABLE_BYTES } from '../spec/limits.js';
 import type { DmaBuffer, DmaSpace } from './dma.js';
@@ -54,6 +54,3 @@ export class ContextTables {
     return this.level1.get(l2Index(context)) as DmaBuffer;
   }
 }
-
-/** Dwords of CXT_CTL. */
-export const CTL_WORDS = CXT_CTL.byteLength / 4;

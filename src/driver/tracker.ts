@@ -3,6 +3,7 @@ import { AbortError, BusLostError, ClosedError, type ContextError, TimeoutError 
 import { ContextState, Reaction } from '../spec/codes.js';
 import { Collected, InFlight, type Portion, type Submission } from './completions.js';
 import type { Deadlines } from './deadlines.js';
+import type { ErrorWatch } from './error-watch.js';
 import type { ErrorRecord } from './errorlog.js';
 import { contextError } from './errors.js';
 import type { Ring } from './ring.js';
@@ -31,11 +32,7 @@ export interface TrackerHost {
   restartNow(): boolean;
   /** The function stopped the context though nobody asked: the function itself has a problem. */
   functionStopped(): void;
-  /** Someone sleeps, and wants to be told of errors. */
-  watchErrors(): void;
-  /** The process must stay alive from the first to the second. */
-  workBegins(): void;
-  workEnds(): void;
+  readonly watch: ErrorWatch;
 }
 
 /** A sleeper looks up at least this often: an interrupt may be lost (F-44), and a context that fails sends none. */
@@ -98,7 +95,7 @@ export class Tracker {
     const { host } = this;
     const { bus, number, vector, mode } = host;
     this.pumping = true;
-    host.workBegins();
+    host.watch.workBegins();
     try {
       while (!this.broken) {
         if (this.look()) {
@@ -109,9 +106,14 @@ export class Tracker {
         if (!oldest) return;
         // The vector only for work that announces itself by it.
         const sleeps = oldest.interrupt && mode !== 'polled';
-        if (sleeps) host.watchErrors();
+        if (sleeps) host.watch.start();
         try {
-          await bus.wait(this.stirs, { what: `work of context ${number}`, timeoutMs: WATCHDOG_MS, mode, vector: sleeps ? vector : undefined });
+          await bus.wait(this.stirs, {
+            what: `work of context ${number}`,
+            timeoutMs: WATCHDOG_MS,
+            mode,
+            vector: sleeps ? vector : undefined,
+          });
         } catch (error) {
           if (!(error instanceof TimeoutError)) throw error;
         }
@@ -120,7 +122,7 @@ export class Tracker {
       this.lose(error as Error);
     } finally {
       this.pumping = false;
-      host.workEnds();
+      host.watch.workEnds();
     }
   }
 
@@ -144,10 +146,13 @@ export class Tracker {
   /** As {@link recover}, on the calling thread. */
   private recoverSync(timeoutMs: number): void {
     const { host } = this;
-    if (this.ring.state === ContextState.STOP_FN) return host.functionStopped();
-    let record: ErrorRecord | undefined;
-    host.bus.spin(() => (record = host.takeRecord()) !== undefined, Math.min(RECORD_MS, timeoutMs));
-    this.apply(record);
+    if (this.ring.state === ContextState.STOP_FN) {
+      host.functionStopped();
+      return;
+    }
+    const found = this.recordSearch();
+    host.bus.spin(found.look, Math.min(RECORD_MS, timeoutMs));
+    this.apply(found.record);
     if (!this.down || this.broken || !host.autoRecover) return;
     if (this.changes === 0 && host.restartNow()) this.down = false;
     else this.exclusive(() => this.restart()).catch((error: Error) => this.lose(error));
@@ -183,18 +188,25 @@ export class Tracker {
   }
 
   private async findRecord(): Promise<ErrorRecord | undefined> {
-    let record: ErrorRecord | undefined;
+    const found = this.recordSearch();
     try {
-      await this.host.bus.wait(() => (record = this.host.takeRecord()) !== undefined, {
-        what: 'error record',
-        timeoutMs: RECORD_MS,
-        mode: 'polled',
-      });
+      await this.host.bus.wait(found.look, { what: 'error record', timeoutMs: RECORD_MS, mode: 'polled' });
     } catch (error) {
       // The log may be off, full or broken; state and Read_Index tell enough to go on.
       if (!(error instanceof TimeoutError)) throw error;
     }
-    return record;
+    return found.record;
+  }
+
+  private recordSearch(): { record: ErrorRecord | undefined; look: () => boolean } {
+    const found = {
+      record: undefined as ErrorRecord | undefined,
+      look: () => {
+        found.record = this.host.takeRecord();
+        return found.record !== undefined;
+      },
+    };
+    return found;
   }
 
   /** Settles everything that an error decides. The context stands still, or (an informative record) only one descriptor failed. */
@@ -205,7 +217,10 @@ export class Tracker {
     const target = record?.reaction === Reaction.INFORMATIVE;
     // The record names the descriptor. Else: the one whose block shows the error, or the last one taken (S-34).
     const blocked = inFlight.oldest && ring.isDone(inFlight.oldest.blockWord) ? inFlight.oldest.last : undefined;
-    const index = record && !target ? record.index : (blocked ?? (record === undefined && read > (inFlight.oldest?.first ?? read) ? read - 1 : undefined));
+    const index =
+      record && !target
+        ? record.index
+        : (blocked ?? (record === undefined && read > (inFlight.oldest?.first ?? read) ? read - 1 : undefined));
     const error = contextError({
       function: host.functionName,
       context: target ? (record.context ?? host.number) : host.number,
@@ -289,7 +304,10 @@ export class Tracker {
    */
   cancel(submission: Submission, error: Error): void {
     // Context 0 cannot be stopped to take a descriptor back: giving up on it means to look away.
-    if (submission.live === 0 || this.host.number === 0) return submission.settle(error);
+    if (submission.live === 0 || this.host.number === 0) {
+      submission.settle(error);
+      return;
+    }
     this.cancelled.set(submission, error);
     if (this.cancelled.size > 1) return;
     this.exclusive(() => this.cancelAll()).catch((failure: Error) => this.lose(failure));

@@ -19,9 +19,10 @@ function readAkey(core: Core, context: FunctionContext, akey: number, operand: n
   const address = context.akeyTable + akey * 16;
   let map = context.akeyMap;
   if (!map.covers(address, 16, Access.READ)) {
-    const found = core.table(address, 16, Access.READ);
+    const space = core.memory.of(context.tablePasid);
+    const found = space?.find(address, 16, Access.READ);
     if (!found) {
-      core.failAccess(ErrorStep.DSC_AKEY, core.memory.of(core.registers.functionPasid), address, 16, operand);
+      core.failAccess(ErrorStep.DSC_AKEY, space, address, 16, operand);
       return -1;
     }
     map = found;

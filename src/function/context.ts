@@ -51,6 +51,8 @@ export class FunctionContext {
   /** PASID of ring, CXT_STS, Write_Index, CSB (ref §7.3); of data without one of its own (ref §7.1). */
   structurePasid = NO_PASID;
   dataPasid = NO_PASID;
+  /** PASID of the AKey table: fn_pasid at the time of the load (S-12, S-49). */
+  tablePasid = NO_PASID;
 
   // Limits in force, recomputed when the registers or the load change.
   limitsGeneration = -1;
@@ -66,7 +68,7 @@ export class FunctionContext {
   /** Descriptors consumed whose Read_Index is not in memory yet. */
   unpublished = 0;
 
-  // Mappings that served last; each is checked before every use.
+  // Mappings that served last; each is checked before every use. They belong to structurePasid, the AKeys' to tablePasid.
   ringMap: Mapping = NO_MAPPING;
   statusMap: Mapping = NO_MAPPING;
   writeIndexMap: Mapping = NO_MAPPING;
@@ -100,6 +102,21 @@ export class FunctionContext {
 
   constructor(number: number) {
     this.number = number;
+  }
+
+  /** Takes over which spaces the structures lie in; remembered mappings of another space must not serve again. */
+  place(structurePasid: number, tablePasid: number): void {
+    if (structurePasid !== this.structurePasid) {
+      this.structurePasid = structurePasid;
+      this.ringMap = NO_MAPPING;
+      this.statusMap = NO_MAPPING;
+      this.writeIndexMap = NO_MAPPING;
+      this.csbMap = NO_MAPPING;
+    }
+    if (tablePasid !== this.tablePasid) {
+      this.tablePasid = tablePasid;
+      this.akeyMap = NO_MAPPING;
+    }
   }
 
   /** Forgets what a load and an execution left, but not the log-storm flag (S-36). */

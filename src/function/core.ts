@@ -114,11 +114,6 @@ export class Core {
     return this.memory.of(context.structurePasid)?.find(address, length, access);
   }
 
-  /** A function-level structure (tables, AKeys): ref §7.3, S-12. */
-  table(address: number, length: number, access: number): Mapping | undefined {
-    return this.memory.of(this.registers.functionPasid)?.find(address, length, access);
-  }
-
   /** Writes CXT_STS.state as one byte. @returns false when CXT_STS cannot be written */
   writeState(context: FunctionContext, state: ContextState): boolean {
     context.state = state;

@@ -481,7 +481,8 @@ export class Engine implements AdminHost {
   stopAll(): void {
     for (const context of this.running()) {
       context.work = Work.NONE;
-      this.core.writeReadIndex(context);
+      if (!walkTables(this.core, context, { limit: false })) continue; // as for any stop (S-80)
+      if (context.unpublished > 0) this.core.writeReadIndex(context);
       this.core.writeState(context, CONTEXT_TRANSITIONS[context.state]?.functionError ?? ContextState.STOP_FN);
     }
     this.forget();

@@ -79,7 +79,7 @@ export function walkTables(core: Core, context: FunctionContext, options = { lim
 
   const pasid = misc & 0xfffff;
   const hasPasid = (l1Low & 4) !== 0;
-  context.structurePasid = hasPasid ? pasid : registers.functionPasid;
+  context.place(hasPasid ? pasid : registers.functionPasid, registers.functionPasid);
   context.dataPasid = hasPasid ? pasid : -1;
   context.akeyTable = pointer(akeyLow, akeyHigh, 0xfff);
   context.akeyCount = akeyEntries(akeyLow & 0xf);

@@ -47,7 +47,8 @@ export class Mapping {
 
   /** True when all of [address, address + length) may be accessed this way through this mapping. */
   covers(address: number, length: number, access: number): boolean {
-    return address >= this.start && address + length <= this.end && (this.access & access) === access;
+    // Differences below 2^53 are exact; `address + length` need not be.
+    return address >= this.start && length <= this.end - address && (this.access & access) === access;
   }
 
   /** Makes the mapping empty for everyone who still holds it. */
@@ -136,7 +137,7 @@ export class AddressSpace {
         fields: { address, length },
       });
     };
-    if (!Number.isSafeInteger(address) || !Number.isSafeInteger(length) || address < 0 || length <= 0 || address + length > ADDRESS_LIMIT) {
+    if (!Number.isSafeInteger(address) || !Number.isSafeInteger(length) || address < 0 || length <= 0 || length > ADDRESS_LIMIT - address) {
       bad('not a range of addresses below 2^53', 'give a byte address and a length of at least 1');
     }
     if (length > WINDOW_MAX || offset < 0 || offset + length > window.byteLength)
@@ -218,16 +219,15 @@ export class AddressSpace {
     length: number,
     access: number,
   ): Generator<{ mapping: Mapping; address: number; length: number }, { address: number; why: Refusal } | undefined> {
-    if (address >= ADDRESS_LIMIT) return { address, why: this.absence };
     let at = address;
-    const end = address + length;
-    while (at < end) {
+    for (let left = length; left > 0; ) {
       const mapping = this.at(at);
       if (!mapping) return { address: at, why: this.absence };
       if ((mapping.access & access) !== access) return { address: at, why: 'refused' };
-      const piece = Math.min(end, mapping.end) - at;
+      const piece = Math.min(left, mapping.end - at);
       yield { mapping, address: at, length: piece };
       at += piece;
+      left -= piece;
     }
     return undefined;
   }
@@ -235,7 +235,7 @@ export class AddressSpace {
   /** Why {@link find} said no. A structure that two mappings share counts as refused: it cannot be accessed as a whole. */
   refusal(address: number, length: number): Refusal {
     // Up there sums are inexact, and adding a length may change nothing.
-    if (address + length > ADDRESS_LIMIT) return this.absence;
+    if (length > ADDRESS_LIMIT - address) return this.absence;
     for (let at = address; at < address + length; ) {
       const mapping = this.at(at);
       if (!mapping) return this.absence;

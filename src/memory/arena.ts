@@ -18,6 +18,23 @@ interface Chunk {
 
 /** The arena grows by chunks of at least this much. */
 const CHUNK_BYTES = 16 * 2 ** 20;
+/** A huge page: nothing that reads memory asks for more. */
+const ALIGNMENT_MAX = 2 * 2 ** 20;
+
+function checkRequest(byteLength: number, alignment: number): void {
+  if (!Number.isSafeInteger(byteLength) || byteLength < 1 || byteLength > WINDOW_MAX) {
+    throw new ArgumentError(`cannot allocate ${byteLength} bytes`, {
+      hint: `one buffer holds 1 … ${WINDOW_MAX} bytes; allocate several`,
+      fields: { byteLength },
+    });
+  }
+  if (!Number.isSafeInteger(alignment) || alignment < 1 || alignment > ALIGNMENT_MAX || (alignment & (alignment - 1)) !== 0) {
+    throw new ArgumentError(`cannot align memory to ${alignment} bytes`, {
+      hint: `alignment is a power of two from 1 to ${ALIGNMENT_MAX}`,
+      fields: { alignment },
+    });
+  }
+}
 
 /**
  * DMA memory in small pieces: a few large regions, mapped once each, cut up first-fit. Blocks keep their chunk; a chunk
@@ -39,23 +56,24 @@ export class Arena {
   /**
    * @param byteLength 1 … 2 GiB
    * @param alignment a power of two, at most 2 MiB
-   * @throws ArgumentError for another length; SystemError when there is no memory
+   * @throws ArgumentError for another length or alignment; SystemError when there is no memory
    */
   allocate(byteLength: number, alignment = 64): Block {
+    checkRequest(byteLength, alignment);
     for (const { region, free } of this.chunks) {
       const offset = free.allocate(byteLength, alignment, -region.address);
       if (offset >= 0) return { region, offset, byteLength };
     }
     const slack = Math.max(0, alignment - PAGE_BYTES);
     const region = allocateRegion(byteLength <= WINDOW_MAX - slack ? Math.max(byteLength + slack, this.chunkBytes) : byteLength);
-    this.onGrow(region);
     const free = new RangeAllocator(0, region.byteLength);
-    this.chunks.push({ region, free });
     const offset = free.allocate(byteLength, alignment, -region.address);
     if (offset < 0)
       throw new ArgumentError(`no ${byteLength} bytes aligned to ${alignment} in one buffer`, {
         hint: 'ask for less alignment or less memory',
       });
+    this.onGrow(region);
+    this.chunks.push({ region, free });
     return { region, offset, byteLength };
   }
 

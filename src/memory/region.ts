@@ -122,31 +122,39 @@ export type PinnableMemory = ArrayBufferView | ArrayBufferLike | WebAssembly.Mem
  * @throws ArgumentError for empty, detached, resizable or growable memory, or more than 2 GiB
  */
 export function pinRegion(memory: PinnableMemory): Region {
-  const view = viewOf(memory);
-  const buffer = view.buffer as ArrayBuffer & { resizable?: boolean; growable?: boolean; detached?: boolean };
+  const buffer = bufferOf(memory) as ArrayBuffer & { resizable?: boolean; growable?: boolean };
   if (buffer.resizable || buffer.growable) {
     throw new ArgumentError('resizable memory cannot be registered: it may move or shrink under the function', {
       hint: 'use a fixed-length buffer, or alloc()',
     });
   }
-  if (view.byteLength === 0) {
+  // No view can be made of a detached buffer, so it is told by its length.
+  const view = buffer.byteLength === 0 ? undefined : viewOf(memory, buffer);
+  if (view === undefined || view.byteLength === 0) {
     throw new ArgumentError('empty or detached memory cannot be registered', {
       hint: 'a buffer that was transferred (postMessage, structuredClone, transfer) has no bytes any more; register it before, or use alloc()',
     });
   }
-  if (view.byteLength > WINDOW_MAX) {
-    throw new ArgumentError(`cannot register ${view.byteLength} bytes at once`, { hint: `register views of at most ${WINDOW_MAX} bytes` });
+  // A window starts and ends on an 8-byte boundary.
+  if (view.byteLength > WINDOW_MAX || (view.byteLength > WINDOW_MAX - 8 && view.byteOffset % 8 !== 0)) {
+    throw new ArgumentError(`cannot register ${view.byteLength} bytes at once`, {
+      hint: `register views of at most ${WINDOW_MAX} bytes, ${WINDOW_MAX - 8} unless they start on an 8-byte boundary`,
+    });
   }
   if (!(buffer instanceof SharedArrayBuffer)) markAsUntransferable(buffer);
   return new PinnedRegion(view);
 }
 
-function viewOf(memory: PinnableMemory): Uint8Array {
-  if (memory instanceof Uint8Array) return memory;
-  if (ArrayBuffer.isView(memory)) return new Uint8Array(memory.buffer, memory.byteOffset, memory.byteLength);
-  if (memory instanceof ArrayBuffer || memory instanceof SharedArrayBuffer) return new Uint8Array(memory);
-  if (memory instanceof WebAssembly.Memory) return new Uint8Array(memory.buffer);
+function bufferOf(memory: PinnableMemory): ArrayBufferLike {
+  if (ArrayBuffer.isView(memory)) return memory.buffer;
+  if (memory instanceof ArrayBuffer || memory instanceof SharedArrayBuffer) return memory;
+  if (memory instanceof WebAssembly.Memory) return memory.buffer;
   throw new ArgumentError('only memory can be registered', {
     hint: 'pass a Buffer, a typed array, an ArrayBuffer, a SharedArrayBuffer or a WebAssembly.Memory',
   });
+}
+
+function viewOf(memory: PinnableMemory, buffer: ArrayBufferLike): Uint8Array {
+  if (memory instanceof Uint8Array) return memory;
+  return ArrayBuffer.isView(memory) ? new Uint8Array(buffer, memory.byteOffset, memory.byteLength) : new Uint8Array(buffer);
 }

@@ -1,4 +1,4 @@
-import { type DmaRange, IovaSpace, type SdxiDriver } from '../driver/index.js';
+import type { DmaRange, IovaSpace, SdxiDriver } from '../driver/index.js';
 import { ArgumentError, SdxiError } from '../errors.js';
 import { Access } from '../memory/address-space.js';
 import { Arena, type Block, bytesOf } from '../memory/arena.js';
@@ -145,8 +145,10 @@ export class MemoryTable {
     const index = this.byBuffer.get(view.buffer);
     const grant = index?.find(view.byteOffset, view.byteOffset + view.byteLength);
     const block = grant && this.blocks.get(grant);
-    if (!grant || !block || grant.start !== view.byteOffset || grant.end !== view.byteOffset + view.byteLength) {
-      throw new ArgumentError('only memory from alloc() can be freed, as a whole and once', { hint: 'pass the Buffer that alloc() returned' });
+    if (!index || !grant || !block || grant.start !== view.byteOffset || grant.end !== view.byteOffset + view.byteLength) {
+      throw new ArgumentError('only memory from alloc() can be freed, as a whole and once', {
+        hint: 'pass the Buffer that alloc() returned',
+      });
     }
     index.delete(grant);
     this.blocks.delete(grant);
@@ -163,7 +165,8 @@ export class MemoryTable {
 
   /** @see Mover.register */
   register(memory: PinnableMemory, { access = 'readWrite' }: RegisterOptions = {}): Registration {
-    if (!Object.hasOwn(ACCESS, access)) throw new ArgumentError(`access cannot be ${String(access)}`, { hint: `one of ${Object.keys(ACCESS).join(', ')}` });
+    if (!Object.hasOwn(ACCESS, access))
+      throw new ArgumentError(`access cannot be ${String(access)}`, { hint: `one of ${Object.keys(ACCESS).join(', ')}` });
     const region = pinRegion(memory);
     const iova = this.iovas.reserve(region.address, region.byteLength);
     const ranges: DmaRange[] = [];
@@ -267,4 +270,3 @@ function idleWithin(grant: Grant, timeoutMs: number): Promise<void> {
     });
   });
 }
-

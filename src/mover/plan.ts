@@ -1,5 +1,5 @@
-import { DescriptorFlag } from '../spec/encode.js';
 import type { DescriptorBatch } from '../driver/index.js';
+import { DescriptorFlag } from '../spec/encode.js';
 
 /** Kinds of planned operations. */
 const COPY = 0;
@@ -19,6 +19,9 @@ export interface AtomicCall {
   readonly b: readonly [number, number];
 }
 
+/** Most plans have none. */
+const NO_EXTRAS = new Map<number, Uint8Array | AtomicCall>();
+
 /**
  * What a request will put into rings: descriptors in the small, as numbers, so that thousands of them cost no objects. DMA addresses
  * hold for all functions of a mover, so a plan does not say which one will execute it.
@@ -31,7 +34,7 @@ export class Plan {
   /** Some wait for others, so one function must execute all. */
   ordered = false;
   private readonly numbers: number[] = [];
-  private extras: Map<number, Uint8Array | AtomicCall> | undefined;
+  private extras: Map<number, Uint8Array | AtomicCall> = NO_EXTRAS;
 
   copy(size: number, source: number, destination: number, fence = false): void {
     this.push(COPY, size, source, destination, fence);
@@ -62,7 +65,7 @@ export class Plan {
 
   /** Writes `count` operations into a batch. @throws EncodeError */
   emit(batch: DescriptorBatch, from: number, count: number): void {
-    const { numbers } = this;
+    const { numbers, extras } = this;
     for (let i = from; i < from + count; i++) {
       const at = i * STRIDE;
       const kind = numbers[at];
@@ -78,10 +81,10 @@ export class Plan {
           batch.fill(size, first, second, flags);
           break;
         case IMMEDIATE:
-          batch.writeImmediate(this.extras?.get(i) as Uint8Array, second, flags);
+          batch.writeImmediate(extras.get(i) as Uint8Array, second, flags);
           break;
         default: {
-          const { op, a, b } = this.extras?.get(i) as AtomicCall;
+          const { op, a, b } = extras.get(i) as AtomicCall;
           batch.atomic(op, size as 4 | 8, first, second, a, b, flags);
         }
       }
@@ -94,7 +97,7 @@ export class Plan {
    */
   split(parts: number, pieceBytes: number): Plan[] {
     const plans = Array.from({ length: parts }, () => new Plan());
-    const { numbers } = this;
+    const { numbers, extras } = this;
     let next = 0;
     for (let i = 0; i < this.count; i++) {
       const [kind, size, first, second] = numbers.slice(i * STRIDE, (i + 1) * STRIDE);
@@ -103,7 +106,7 @@ export class Plan {
       for (let done = 0; done < size; done += piece) {
         const length = size - done < piece + pieceBytes ? size - done : piece;
         const plan = lightest(plans, next++);
-        const extra = this.extras?.get(i);
+        const extra = extras.get(i);
         if (extra) plan.extra(extra);
         plan.push(kind, length, kind === COPY ? first + done : first, kind === COPY || kind === FILL ? second + done : second, false);
         if (length > piece) break;
@@ -113,7 +116,7 @@ export class Plan {
   }
 
   private extra(value: Uint8Array | AtomicCall): void {
-    this.extras ??= new Map();
+    if (this.extras === NO_EXTRAS) this.extras = new Map();
     this.extras.set(this.count, value);
   }
 

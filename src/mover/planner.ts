@@ -1,6 +1,6 @@
 import { ArgumentError } from '../errors.js';
-import { AtomicOp } from '../spec/operations.js';
 import { REPCOPY_BLOCK, WRT_IMM_MAX } from '../spec/limits.js';
+import { AtomicOp } from '../spec/operations.js';
 import { fromBigInt } from '../spec/u64.js';
 import type { Grant, MemoryTable, Scratch } from './memory.js';
 import { Plan } from './plan.js';
@@ -70,13 +70,18 @@ export class Planner {
   item(work: Work, item: BatchItem): void {
     switch (item.op) {
       case 'copy':
-        return this.copy(work, item.source, item.destination, item.fence);
+        this.copy(work, item.source, item.destination, item.fence);
+        break;
       case 'fill':
-        return this.fill(work, item.destination, item.value, item.fence);
+        this.fill(work, item.destination, item.value, item.fence);
+        break;
       case 'writeImmediate':
-        return this.writeImmediate(work, item.destination, item.data, item.fence);
+        this.writeImmediate(work, item.destination, item.data, item.fence);
+        break;
       default:
-        throw new ArgumentError(`there is no batch operation "${String((item as { op: unknown }).op)}"`, { hint: 'one of copy, fill, writeImmediate' });
+        throw new ArgumentError(`there is no batch operation "${String((item as { op: unknown }).op)}"`, {
+          hint: 'one of copy, fill, writeImmediate',
+        });
     }
   }
 
@@ -88,7 +93,9 @@ export class Planner {
     if (size === 0) memory.checkEmpty(source, 'source');
     if (destination.byteLength === 0) memory.checkEmpty(destination, 'destination');
     if (size !== destination.byteLength) {
-      throw new ArgumentError(`source has ${size} bytes, destination ${destination.byteLength}`, { hint: 'give two views of the same length (subarray)' });
+      throw new ArgumentError(`source has ${size} bytes, destination ${destination.byteLength}`, {
+        hint: 'give two views of the same length (subarray)',
+      });
     }
     if (size === 0) return;
     const from = memory.locate(source, 'source');
@@ -153,7 +160,10 @@ export class Planner {
         hint: `give a destination of the same length as the data, at most ${WRT_IMM_MAX} bytes; copy() moves more`,
       });
     }
-    if (destination.byteLength === 0) return memory.checkEmpty(destination, 'destination');
+    if (destination.byteLength === 0) {
+      memory.checkEmpty(destination, 'destination');
+      return;
+    }
     const to = memory.locate(destination, 'destination');
     work.use(memory.grant);
     // The caller may change the data while this waits for its turn.
@@ -170,10 +180,13 @@ export class Planner {
     }
     const width = target.byteLength;
     if (width === 0) this.memory.checkEmpty(target, 'target');
-    if (width !== 4 && width !== 8) throw new ArgumentError(`an atomic operation works on 4 or 8 bytes, not ${width}`, { hint: 'give a view of exactly that length' });
+    if (width !== 4 && width !== 8)
+      throw new ArgumentError(`an atomic operation works on 4 or 8 bytes, not ${width}`, { hint: 'give a view of exactly that length' });
     const at = this.memory.locate(target, 'target');
     if (at % width !== 0) {
-      throw new ArgumentError(`the target is not aligned to ${width} bytes`, { hint: 'its address in memory counts: alloc() memory is aligned to 64 bytes' });
+      throw new ArgumentError(`the target is not aligned to ${width} bytes`, {
+        hint: 'its address in memory counts: alloc() memory is aligned to 64 bytes',
+      });
     }
     const a = halves(operand, width, 'operand');
     const b = halves(compare, width, 'compare');
@@ -190,7 +203,8 @@ export class Planner {
   }
 
   private byteBlock(value: number): number {
-    if (!Number.isInteger(value) || value < 0 || value > 255) throw new ArgumentError(`cannot fill with ${value}`, { hint: 'a byte, 0 … 255, or a pattern' });
+    if (!Number.isInteger(value) || value < 0 || value > 255)
+      throw new ArgumentError(`cannot fill with ${value}`, { hint: 'a byte, 0 … 255, or a pattern' });
     let block = this.bytesBlocks[value];
     if (!block) {
       block = this.memory.scratch(REPCOPY_BLOCK, REPCOPY_BLOCK);
@@ -204,7 +218,9 @@ export class Planner {
     checkView(pattern, 'pattern');
     const { byteLength } = pattern;
     if (byteLength === 0 || REPCOPY_BLOCK % byteLength !== 0) {
-      throw new ArgumentError(`a pattern of ${byteLength} bytes cannot be repeated`, { hint: `its length must divide ${REPCOPY_BLOCK}: 1, 2, 4, … ${REPCOPY_BLOCK}` });
+      throw new ArgumentError(`a pattern of ${byteLength} bytes cannot be repeated`, {
+        hint: `its length must divide ${REPCOPY_BLOCK}: 1, 2, 4, … ${REPCOPY_BLOCK}`,
+      });
     }
     const bytes = Buffer.from(pattern.buffer, pattern.byteOffset, byteLength);
     const key = bytes.toString('latin1');

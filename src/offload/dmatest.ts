@@ -231,7 +231,8 @@ export async function dmatest(lanes: readonly Lane[], options: DmatestOptions): 
   const seconds = (performance.now() - start) / 1000;
   for (const result of results) if (result.status === 'rejected') throw result.reason;
   const threads = workers.map((worker) => worker.report());
-  const sum = (key: 'tests' | 'failures' | 'bytes' | 'iops' | 'bytesPerSecond') => threads.reduce((total, thread) => total + thread[key], 0);
+  const sum = (key: 'tests' | 'failures' | 'bytes' | 'iops' | 'bytesPerSecond') =>
+    threads.reduce((total, thread) => total + thread[key], 0);
   return {
     seed: options.seed,
     tests: sum('tests'),
@@ -243,6 +244,22 @@ export async function dmatest(lanes: readonly Lane[], options: DmatestOptions): 
     threads,
     details: workers.flatMap((worker) => worker.failures).slice(0, DETAILS_MAX),
   };
+}
+
+/** The same transfers made by the CPU, on one thread: how long `copyWithin` takes for them. */
+export function cpuTransferSeconds({ iterations, bufferBytes, alignment, seed }: DmatestOptions, threads: number): number {
+  const bytes = new Uint8Array(2 * bufferBytes);
+  let seconds = 0;
+  for (let thread = 0; thread < threads; thread++) {
+    const random = new Prng(seed, thread);
+    const transfers = Array.from({ length: iterations }, () => draw(random, bufferBytes, alignment));
+    const start = performance.now();
+    for (const { sourceOffset, destinationOffset, length } of transfers) {
+      bytes.copyWithin(bufferBytes + destinationOffset, sourceOffset, sourceOffset + length);
+    }
+    seconds += (performance.now() - start) / 1000;
+  }
+  return seconds;
 }
 
 /** dmatest's summary line, word for word. */

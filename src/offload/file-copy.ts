@@ -9,6 +9,9 @@ export const BLOCK_BYTES_MAX = 64 * 2 ** 20;
 /** Where throughput stops growing on the machines that this was measured on. */
 export const BLOCK_BYTES = 8 * 2 ** 20;
 
+/** What moves the bytes: a mover, or something that stands in for one. */
+export type BlockMover = Pick<Mover, 'alloc' | 'free' | 'batch'>;
+
 export interface FileCopyOptions {
   /** Bytes that one transfer moves; the memory held is four times as much. */
   blockBytes?: number;
@@ -53,7 +56,8 @@ function fileError(what: string, path: string, cause: unknown): SdxiError {
     ENOSPC: 'free space on that file system',
     EFBIG: 'the file system, or a limit (ulimit -f), takes no file of that size',
   };
-  const message = cause instanceof Error ? cause.message : String(cause);
+  // Node's `ENOENT: no such file or directory, open '/path'`: what went wrong, without what is said already.
+  const message = (cause instanceof Error ? cause.message : String(cause)).replace(/^[A-Z0-9_]+: /, '').replace(/, \w+( '.*')?$/, '');
   return new SdxiError('ERR_SDXI_SYSTEM', `${what} ${path}: ${message}`, { cause, hint: hints[code ?? ''], fields: { path, errno: code } });
 }
 
@@ -78,10 +82,16 @@ async function resolveDestination(source: string, destination: string): Promise<
     to = await find(path);
   }
   if (to && to.dev === from.dev && to.ino === from.ino) {
-    throw new ArgumentError(`${source} and ${path} are the same file`, { hint: 'give another destination', fields: { source, destination: path } });
+    throw new ArgumentError(`${source} and ${path} are the same file`, {
+      hint: 'give another destination',
+      fields: { source, destination: path },
+    });
   }
   if (to && !to.isFile()) {
-    throw new ArgumentError(`${path} is no regular file`, { hint: 'the destination is read back to verify it: give a file', fields: { destination: path } });
+    throw new ArgumentError(`${path} is no regular file`, {
+      hint: 'the destination is read back to verify it: give a file',
+      fields: { destination: path },
+    });
   }
   return { path, existed: to !== undefined };
 }
@@ -136,12 +146,12 @@ function throwIfAborted(signal: AbortSignal | undefined): void {
 class Stream {
   descriptors = 0;
   bytes = 0;
-  private readonly mover: Mover;
+  private readonly mover: BlockMover;
   private readonly slots: Slot[];
   private readonly options: FileCopyOptions;
   private readonly hash = createHash('sha256');
 
-  constructor(mover: Mover, buffers: Buffer[], options: FileCopyOptions) {
+  constructor(mover: BlockMover, buffers: Buffer[], options: FileCopyOptions) {
     this.mover = mover;
     this.options = options;
     this.slots = [0, 2].map((i) => ({ from: buffers[i], to: buffers[i + 1], busy: Promise.resolve() }));
@@ -191,7 +201,12 @@ class Stream {
  * A destination that did not exist is removed again when the copy fails or is aborted.
  * @throws ArgumentError for paths and block sizes that cannot be; SdxiError ERR_SDXI_SYSTEM with the path; AbortError; errors of the mover
  */
-export async function copyFile(mover: Mover, source: string, destination: string, options: FileCopyOptions = {}): Promise<FileCopyReport> {
+export async function copyFile(
+  mover: BlockMover,
+  source: string,
+  destination: string,
+  options: FileCopyOptions = {},
+): Promise<FileCopyReport> {
   const blockBytes = options.blockBytes ?? BLOCK_BYTES;
   checkBlock(blockBytes);
   const { path, existed } = await resolveDestination(source, destination);

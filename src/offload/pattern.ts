@@ -44,7 +44,7 @@ export class PatternChecker {
   private readonly destination: Buffer;
   private readonly overwritten: Buffer;
 
-  /** @param guardBytes before and after the test buffer; patterned and checked like the rest, but never part of a transfer */
+  /** @param guardBytes a multiple of 32, before and after the test buffer; patterned and checked like the rest, but never part of a transfer */
   constructor(bufferBytes: number, guardBytes: number) {
     const length = bufferBytes + 2 * guardBytes + PERIOD;
     this.bufferBytes = bufferBytes;

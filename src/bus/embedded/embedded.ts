@@ -16,8 +16,8 @@ const CLOSE_MS = 2000;
 
 /** The built engine: Node 20 starts no thread from a TypeScript source, so sources (tests) take it from dist/. */
 function engineEntry(): URL {
-  const built = !import.meta.url.endsWith('.ts');
-  return built ? new URL('./engine.js', import.meta.url) : new URL('../../../dist/bus/embedded/engine.js', import.meta.url);
+  const built = import.meta.url.replace(/\/src\/bus\/embedded\/[^/]+\.ts$/, '/dist/bus/embedded/embedded.js');
+  return new URL('./engine.js', built);
 }
 
 /** A function in this process, on a thread of its own. */

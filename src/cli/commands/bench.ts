@@ -1,5 +1,6 @@
 import { type BenchReport, runBench } from '../../offload/bench/bench.js';
 import type { BenchRow } from '../../offload/bench/rows.js';
+import type { LoopDelay } from '../../offload/latency.js';
 import { type CommandModule, withJson } from '../command.js';
 import { formatBytes, formatTable, formatTime, significant } from '../format.js';
 import { integerIn, integersIn, parseSizes } from '../parse.js';
@@ -55,7 +56,7 @@ async function run(terminal: Terminal, uri: string, options: BenchOptions, signa
       spans,
       functions,
       signal,
-      onRow: (row, done, total) => {
+      onRow: (_row, done, total) => {
         if (done === 1) bar = terminal.progress('bench', total, () => '');
         bar.update(done);
       },
@@ -72,7 +73,7 @@ function line(row: BenchRow, many: boolean): string[] {
   return [...bytes, ...where, formatTime(nsPerOp / 1e9), significant(gbPerS), formatTime(cpuNsPerOp / 1e9), significant(ratioToCpu)];
 }
 
-function print(terminal: Terminal, { machine, rows, roundTrip, registerRead }: BenchReport): void {
+function print(terminal: Terminal, { machine, rows, roundTrip, registerRead, eventLoop }: BenchReport): void {
   const { bold } = terminal.out;
   const { cpu, cores, node, platform, arch } = machine;
   terminal.print(bold(`${cpu}, ${cores} processors, Node ${node}, ${platform} ${arch}`));
@@ -87,4 +88,7 @@ function print(terminal: Terminal, { machine, rows, roundTrip, registerRead }: B
   const ns = (value: number) => formatTime(value / 1e9);
   terminal.print(`round trip, 64 B, depth 1, function awake: ${ns(roundTrip.medianNs)} median, ${ns(roundTrip.p99Ns)} p99`);
   terminal.print(`register read while the function copies: ${ns(registerRead.medianNs)} median, ${ns(registerRead.p99Ns)} p99`);
+  const delay = ({ p99Ms, maxMs }: LoopDelay) => `${formatTime(p99Ms / 1000)} p99, ${formatTime(maxMs / 1000)} at most`;
+  const { bytes, offloaded, inline } = eventLoop;
+  terminal.print(`event loop late while mover.copy moves ${formatBytes(bytes)}: ${delay(offloaded)}; while the CPU does: ${delay(inline)}`);
 }

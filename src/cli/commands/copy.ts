@@ -1,5 +1,5 @@
-import { BLOCK_BYTES, BLOCK_BYTES_MAX, copyFile, type FileCopyReport } from '../../offload/file-copy.js';
 import { open } from '../../mover/index.js';
+import { BLOCK_BYTES, BLOCK_BYTES_MAX, copyFile, type FileCopyReport } from '../../offload/file-copy.js';
 import { type CommandModule, withJson } from '../command.js';
 import { formatBytes, formatCount, formatPairs, formatRate, formatTime } from '../format.js';
 import { parseSize } from '../parse.js';
@@ -19,7 +19,12 @@ export const copyCommand: CommandModule = (program, terminal, done) => {
     .argument('<source>', 'file to read')
     .argument('<destination>', 'file to write, or directory to write it into')
     .option('--function <uri>', 'function that moves the bytes', 'embedded:')
-    .option('--block <size>', `bytes per transfer, up to ${formatBytes(BLOCK_BYTES_MAX)}; memory held is four times that`, parseSize, BLOCK_BYTES)
+    .option(
+      '--block <size>',
+      `bytes per transfer, up to ${formatBytes(BLOCK_BYTES_MAX)}; memory held is four times that`,
+      parseSize,
+      BLOCK_BYTES,
+    )
     .option('--corrupt', 'flip one bit of the moved bytes, to see that the comparison finds it');
   withJson(command).action(async (source: string, destination: string, options: CopyOptions) => {
     const report = await interruptible((signal) => run(terminal, source, destination, options, signal));
@@ -33,7 +38,13 @@ export const copyCommand: CommandModule = (program, terminal, done) => {
   });
 };
 
-async function run(terminal: Terminal, source: string, destination: string, options: CopyOptions, signal: AbortSignal): Promise<FileCopyReport> {
+async function run(
+  terminal: Terminal,
+  source: string,
+  destination: string,
+  options: CopyOptions,
+  signal: AbortSignal,
+): Promise<FileCopyReport> {
   const mover = await open(options.function);
   let bar = terminal.progress('copy', 0, formatBytes);
   try {

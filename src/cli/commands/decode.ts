@@ -14,7 +14,7 @@ import {
   toHex,
 } from '../../spec/index.js';
 import { type CommandModule, withJson } from '../command.js';
-import { formatTable } from '../format.js';
+import { formatTable, wrap } from '../format.js';
 
 interface DecodeOptions {
   file?: string;
@@ -34,10 +34,10 @@ const HELP = `
 Bytes are in memory order, as many values one after the other as you like; spaces, line ends, commas and # comments do not matter.
 A register (--as cap0) may be given as a number with 0x in front. A file is text of the same form, or the bytes themselves.
 
-Kinds: ${KINDS.join(', ')}
+${wrap(['Kinds:', ...KINDS])}
 
 Examples:
-  sdxi decode 00030100ff0f00000000000000000000 0010000000000000002000000000000000000000000000000000000000000000 01000000 00000000…
+  sdxi decode 00030100ff0f0000 0000000000000000 0010000000000000 0020000000000000 …
   sdxi decode --as cap0 0x0000000816000801
   sdxi decode --encode '{"operation":"COPY","size":4096,"addr0":"0x1000","addr1":"0x2000","np":1}'
   sdxi decode --json HEX | sdxi decode --encode --file -`;
@@ -85,7 +85,8 @@ function itemsFromHex(kind: string, words: string[], file: string | undefined): 
   const text = data ? asText(data) : words.join(' ');
   const tokens = text?.split(/[\s,]+/).filter((token) => token !== '') ?? [];
   if (data ? data.length === 0 : tokens.length === 0) throw nothingGiven('hexadecimal bytes');
-  if (isRegisterKind(kind) && tokens.length > 0 && tokens.every((token) => /^0x/i.test(token))) return tokens.map((token) => register(kind, token));
+  if (isRegisterKind(kind) && tokens.length > 0 && tokens.every((token) => /^0x/i.test(token)))
+    return tokens.map((token) => register(kind, token));
   const bytes = text === undefined ? (data as Uint8Array) : fromHex(tokens.map((token) => token.replace(/^0x/i, '')).join(''));
   return cut(kind, bytes).map((part) => ({ kind, bytes: part, asNumber: false }));
 }
@@ -106,7 +107,10 @@ function register(kind: string, token: string): Item {
   const digits = token.slice(2).replace(/[_:]/g, '');
   const size = bytesOfKind(kind);
   if (!/^[0-9a-f]+$/i.test(digits) || digits.length > size * 2) {
-    throw new ArgumentError(`${token} is no register value`, { hint: `give up to ${size * 2} hexadecimal digits after 0x`, fields: { kind } });
+    throw new ArgumentError(`${token} is no register value`, {
+      hint: `give up to ${size * 2} hexadecimal digits after 0x`,
+      fields: { kind },
+    });
   }
   return { kind, bytes: fromHex(digits.padStart(size * 2, '0')).reverse(), asNumber: true };
 }
@@ -126,7 +130,9 @@ function itemsFromJson(kind: string, text: string): Item[] {
 /** Takes bare fields, and what `decode --json` printed: `{kind, fields, …}`. */
 function itemFromJson(kind: string, entry: unknown): Item {
   if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) {
-    throw new ArgumentError('a value is described by a JSON object', { hint: 'give {"field": value, …}, or the array that decode --json prints' });
+    throw new ArgumentError('a value is described by a JSON object', {
+      hint: 'give {"field": value, …}, or the array that decode --json prints',
+    });
   }
   const printed = entry as { kind?: unknown; fields?: unknown };
   if (typeof printed.fields === 'object' && printed.fields !== null) {

@@ -64,7 +64,12 @@ function parseAlignment(text: string): number {
   throw new InvalidArgumentError("Give the exponent, from 0 to 31, as dmatest's alignment: 6 aligns to 64 bytes.");
 }
 
-async function run(terminal: Terminal, uri: string, options: TestOptions, signal: AbortSignal): Promise<{ report: DmatestReport; name: string }> {
+async function run(
+  terminal: Terminal,
+  uri: string,
+  options: TestOptions,
+  signal: AbortSignal,
+): Promise<{ report: DmatestReport; name: string }> {
   const functions = await Functions.open(uri, options.functions);
   const total = options.iterations * options.threads;
   const bar = terminal.progress('test', total, (tests) => `${formatCount(tests)} tests`);

@@ -84,7 +84,7 @@ export function copyAtOnce(core: Core, context: FunctionContext, slot: Uint32Arr
   const sourceMap = sourceAt(context, space, from);
   const destinationMap = destinationAt(context, space, to);
   if (sourceMap === undefined || destinationMap === undefined) return 0;
-  if (from + size > sourceMap.end || to + size > destinationMap.end) return 0;
+  if (size > sourceMap.end - from || size > destinationMap.end - to) return 0;
   if ((sourceMap.access & Access.READ) === 0 || (destinationMap.access & Access.WRITE) === 0) return 0;
   moveBytes(sourceMap, from, destinationMap, to, size);
   core.counters.bytes += size;

@@ -1,8 +1,11 @@
+import { freemem } from 'node:os';
+import type { SdxiDriver } from '../../driver/index.js';
 import { ArgumentError } from '../../errors.js';
 import { allocateRegion } from '../../memory/index.js';
-import type { SdxiDriver } from '../../driver/index.js';
-import { closeAll } from '../lane.js';
+import { open } from '../../mover/index.js';
+import { compareEventLoop, type LoopComparison } from '../event-loop.js';
 import { Functions } from '../functions.js';
+import { closeAll } from '../lane.js';
 import { Prng } from '../prng.js';
 import { type Machine, thisMachine } from './machine.js';
 import type { PumpLane } from './pump.js';
@@ -33,7 +36,13 @@ export interface BenchReport {
   roundTrip: Latency;
   /** A register read while the function copies. */
   registerRead: Latency;
+  /** The event loop while `mover.copy` moves 1 GiB. */
+  eventLoop: LoopComparison;
 }
+
+type Single = Pick<BenchReport, 'roundTrip' | 'registerRead'>;
+
+const GIB = 2 ** 30;
 
 /** REPCOPY repeats blocks of this size; smaller fills are copies in all but name. */
 const FILL_MIN = 4096;
@@ -42,7 +51,9 @@ const FILL_MIN = 4096;
 function shapesOf({ sizes, depths, spans }: BenchOptions): RowShape[] {
   const deepest = Math.max(...depths);
   const copies = spans.flatMap((span) => depths.flatMap((depth) => sizes.map((size) => ({ op: 'copy', size, depth, span }) as const)));
-  const fills = spans.flatMap((span) => sizes.filter((size) => size >= FILL_MIN).map((size) => ({ op: 'fill', size, depth: deepest, span }) as const));
+  const fills = spans.flatMap((span) =>
+    sizes.filter((size) => size >= FILL_MIN).map((size) => ({ op: 'fill', size, depth: deepest, span }) as const),
+  );
   return [...copies, ...fills].filter(({ size, span }) => size <= span);
 }
 
@@ -66,7 +77,10 @@ async function openLanes(drivers: readonly SdxiDriver[], iovas: number[], contex
     await closeAll(opened.map(({ context }) => context));
     throw error;
   }
-  return { lanes: opened.map(({ iova, context }): PumpLane => ({ iova, ring: context.ring })), contexts: opened.map(({ context }) => context) };
+  return {
+    lanes: opened.map(({ iova, context }): PumpLane => ({ iova, ring: context.ring })),
+    contexts: opened.map(({ context }) => context),
+  };
 }
 
 /**
@@ -79,6 +93,23 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
   if (shapes.length === 0) {
     throw new ArgumentError('nothing to measure: every size is larger than the span', { hint: 'give a larger --span or smaller --sizes' });
   }
+  const { rows, single } = await measureRings(options, shapes);
+  const eventLoop = await measureLoop(options);
+  return { machine: thisMachine(), uri: options.uri, functions: options.functions, rows, ...single, eventLoop };
+}
+
+/** `mover.copy` of 1 GiB in one call, if there is memory for twice as much. */
+async function measureLoop({ uri, functions, signal }: BenchOptions): Promise<LoopComparison> {
+  const mover = await open(uri, { functions });
+  try {
+    return await compareEventLoop(mover, GIB, freemem() > 4 * GIB ? GIB : GIB / 8, signal);
+  } finally {
+    await mover.close();
+  }
+}
+
+/** Everything that goes through rings directly. */
+async function measureRings(options: BenchOptions, shapes: RowShape[]): Promise<{ rows: BenchRow[]; single: Single }> {
   const { uri, contexts, signal } = options;
   const span = Math.max(...shapes.map((shape) => shape.span));
   const functions = await Functions.open(uri, options.functions);
@@ -93,7 +124,7 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
     const ringEntries = Math.max(1024, ...options.depths);
     const rows: BenchRow[] = [];
     const total = shapes.length * contexts.length;
-    let single: Pick<BenchReport, 'roundTrip' | 'registerRead'> | undefined;
+    let single: Single | undefined;
     for (const count of contexts) {
       const opened = await openLanes(drivers, iovas, count, ringEntries);
       const ground: Ground = { lanes: opened.lanes, contexts: count, functions: drivers.length, bytes };
@@ -108,7 +139,7 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
         await closeAll(opened.contexts);
       }
     }
-    return { machine: thisMachine(), uri, functions: drivers.length, rows, ...(single as Pick<BenchReport, 'roundTrip' | 'registerRead'>) };
+    return { rows, single: single as Single };
   } finally {
     await functions.close();
   }

@@ -1,5 +1,5 @@
-import { SdxiError, TimeoutError } from '../../errors.js';
 import type { Ring } from '../../driver/index.js';
+import { SdxiError, TimeoutError } from '../../errors.js';
 import { ContextState, nameOf } from '../../spec/codes.js';
 import { DescriptorFlag, encodeCopy, encodeRepcopy, NO_CSB } from '../../spec/encode.js';
 import { DESCRIPTOR_BYTES } from '../../spec/limits.js';

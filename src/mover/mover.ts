@@ -1,0 +1,271 @@
+import { Deadlines } from '../driver/deadlines.js';
+import type { Capabilities, Context, SdxiDriver } from '../driver/index.js';
+import { AbortError, BusLostError, ClosedError, SdxiError } from '../errors.js';
+import type { PinnableMemory } from '../memory/region.js';
+import { DescriptorType } from '../spec/operations.js';
+import { type Channel, type ChannelStats, Part } from './channel.js';
+import { describe } from './info.js';
+import type { MemoryTable, RegisterOptions, Registration } from './memory.js';
+import { type AtomicName, type AtomicOperands, type BatchItem, oldValue, Planner, Work } from './planner.js';
+import { type OperationOptions, Request } from './request.js';
+
+/** One of the functions that a mover works with. */
+export interface MoverFunction {
+  readonly name: string;
+  readonly uri: string;
+  readonly capabilities: Capabilities;
+  readonly driver: SdxiDriver;
+  /** The context that the mover's work goes through. */
+  readonly context: Context;
+  readonly stats: Readonly<ChannelStats>;
+}
+
+/** What a batch has cost. */
+export interface BatchResult {
+  descriptors: number;
+  bytes: number;
+}
+
+/** Work is spread over several functions in pieces of at least this size. */
+const STRIPE_BYTES = 256 * 1024;
+/** Fewer descriptors than this are not worth a second doorbell. */
+const STRIPE_DESCRIPTORS = 64;
+/** Time that is always granted to data on its way: half a GB/s. */
+const MS_PER_BYTE = 2 / 2 ** 20;
+
+const NOTHING: BatchResult = { descriptors: 0, bytes: 0 };
+
+/**
+ * Moves memory with one or several SDXI functions while the event loop goes on. Made by {@link open}.
+ *
+ * Views may be any typed arrays over memory from {@link alloc} or {@link register}. Operations of one mover are not ordered with each
+ * other: await one before you start another that depends on it. The process stays alive while work is in flight, and may end when
+ * there is none.
+ */
+export class Mover {
+  private readonly memory: MemoryTable;
+  private readonly planner: Planner;
+  private readonly channels: readonly Channel[];
+  private readonly deadlines = new Deadlines();
+  private readonly live = new Set<Request>();
+  private readonly timeoutMs: number;
+  private turn = 0;
+  private closing: Promise<void> | undefined;
+
+  /** @internal Use {@link open}. */
+  constructor(channels: readonly Channel[], memory: MemoryTable, timeoutMs: number) {
+    this.channels = channels;
+    this.memory = memory;
+    this.timeoutMs = timeoutMs;
+    this.planner = new Planner(memory, Math.min(...channels.map(({ context }) => context.maxBufferBytes)));
+    for (const { driver } of channels) {
+      // A function that has failed is brought back; what was in flight there has been rejected.
+      driver.onFailure((error) => {
+        if (!this.closing && !(error instanceof BusLostError)) driver.recover().catch(() => {});
+      });
+    }
+  }
+
+  /**
+   * Copies `source` to `destination`, which must be as long. Ranges may overlap: the result is that of memmove.
+   * @throws ArgumentError; SdxiError ERR_SDXI_NOT_REGISTERED, ERR_SDXI_DETACHED; ContextError when the function reports an error;
+   * TimeoutError, AbortError, FunctionError, BusLostError, ClosedError
+   */
+  async copy(source: ArrayBufferView, destination: ArrayBufferView, options?: OperationOptions): Promise<void> {
+    const work = this.begin('copy', options);
+    await this.run('copy', work, options, () => this.planner.copy(work, source, destination));
+  }
+
+  /**
+   * Fills `destination` with a byte, or with a pattern whose length divides 4096 (REPCOPY).
+   * @throws as {@link copy}
+   */
+  async fill(destination: ArrayBufferView, value: number | Uint8Array, options?: OperationOptions): Promise<void> {
+    const work = this.begin('fill', options);
+    await this.run('fill', work, options, () => this.planner.fill(work, destination, value));
+  }
+
+  /**
+   * Writes 1 … 32 bytes that travel in the descriptor itself; `data` may be any memory and is read at once.
+   * @throws as {@link copy}
+   */
+  async writeImmediate(destination: ArrayBufferView, data: Uint8Array, options?: OperationOptions): Promise<void> {
+    const work = this.begin('writeImmediate', options);
+    await this.run('writeImmediate', work, options, () => this.planner.writeImmediate(work, destination, data));
+  }
+
+  /**
+   * One indivisible operation on 4 or 8 aligned bytes.
+   * @returns the value before
+   * @throws as {@link copy}; SdxiError ERR_SDXI_UNSUPPORTED when a function has no atomic group
+   */
+  async atomic(operation: AtomicName, target: ArrayBufferView, operands: AtomicOperands, options?: OperationOptions): Promise<bigint> {
+    const work = this.begin('atomic', options);
+    for (const { driver } of this.channels) {
+      if ((driver.capabilities.opGroups & (1 << DescriptorType.ATOMIC)) !== 0) continue;
+      throw new SdxiError('ERR_SDXI_UNSUPPORTED', `${driver.name} has no atomic operations`, {
+        hint: 'see functions[].capabilities.opGroups, bit 3',
+      });
+    }
+    let value = 0n;
+    const old = { read: () => 0n };
+    await this.run(
+      'atomic',
+      work,
+      options,
+      () => {
+        const scratch = this.planner.atomic(work, operation, target, operands);
+        old.read = () => oldValue(scratch, target.byteLength);
+      },
+      () => {
+        value = old.read();
+      },
+    );
+    return value;
+  }
+
+  /**
+   * Many operations, one promise: scatter and gather. Their order is open unless an element has `fence`.
+   * @throws as {@link copy}, for the first one that fails; of the others some may have been done
+   */
+  async batch(items: readonly BatchItem[], options?: OperationOptions): Promise<BatchResult> {
+    const work = this.begin('batch', options);
+    return await this.run('batch', work, options, () => {
+      for (const item of items) this.planner.item(work, item);
+    });
+  }
+
+  /**
+   * Zeroed memory that all functions of this mover can reach; an ordinary Buffer, aligned to 64 bytes unless asked for more. It stays
+   * readable after {@link free} and {@link close}, as long as you hold it.
+   * @param byteLength 1 … 2 GiB
+   */
+  alloc(byteLength: number, { alignment = 64 }: { alignment?: number } = {}): Buffer {
+    this.assertOpen();
+    return this.memory.alloc(byteLength, alignment);
+  }
+
+  /** Gives memory from {@link alloc} back; work in flight on it is finished first. */
+  free(buffer: ArrayBufferView): void {
+    if (!this.closing) this.memory.free(buffer);
+  }
+
+  /**
+   * Lets the functions work on memory of yours where it lies: exactly the bytes of the view. It is kept alive until the registration is
+   * closed, and its ArrayBuffer is marked untransferable, which cannot be undone.
+   * @throws ArgumentError for empty, detached or resizable memory, or more than 2 GiB
+   */
+  register(memory: PinnableMemory, options?: RegisterOptions): Registration {
+    this.assertOpen();
+    return this.memory.register(memory, options);
+  }
+
+  /** The functions that this mover stripes over. */
+  get functions(): MoverFunction[] {
+    return this.channels.map(({ driver, context, stats }) => ({
+      name: driver.name,
+      uri: driver.bus.uri,
+      capabilities: driver.capabilities,
+      driver,
+      context,
+      stats: { ...stats },
+    }));
+  }
+
+  /** Sums over all functions, and what is under way. */
+  stats(): ChannelStats & { inFlight: number; queued: number; functions: (ChannelStats & { name: string })[] } {
+    const sum = { requests: 0, descriptors: 0, bytes: 0, doorbells: 0, errors: 0, inFlight: 0, queued: 0 };
+    for (const { stats, context, queued } of this.channels) {
+      for (const key of Object.keys(stats) as (keyof ChannelStats)[]) sum[key] += stats[key];
+      sum.inFlight += context.inFlight.descriptors;
+      sum.queued += queued;
+    }
+    return { ...sum, functions: this.channels.map(({ driver, stats }) => ({ name: driver.name, ...stats })) };
+  }
+
+  /** Limits, states and contexts of the functions as a tree that can be printed as JSON. */
+  info(): Record<string, unknown> {
+    return { functions: this.channels.map(({ driver }) => describe(driver)), memory: this.memory.summary() };
+  }
+
+  /**
+   * Refuses new work, waits for what is under way (each has its timeout), then stops and frees everything. Idempotent.
+   * @param options.abort take back what is under way instead; it rejects with ClosedError
+   */
+  close({ abort = false }: { abort?: boolean } = {}): Promise<void> {
+    this.closing ??= this.shutDown();
+    if (abort) for (const request of [...this.live]) request.abort(new ClosedError('this mover'));
+    return this.closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  private async shutDown(): Promise<void> {
+    await Promise.allSettled([...this.live].map(({ promise }) => promise));
+    const closed = await Promise.allSettled(this.channels.map(({ driver }) => driver.close()));
+    this.deadlines.clear();
+    this.memory.close();
+    for (const result of closed) if (result.status === 'rejected') throw result.reason;
+  }
+
+  private begin(what: string, options: OperationOptions | undefined): Work {
+    this.assertOpen();
+    if (options?.signal?.aborted) throw new AbortError(what, { cause: options.signal.reason });
+    return new Work();
+  }
+
+  /** Plans, sends off and waits. @param after runs while what the work holds is still held */
+  private async run(
+    what: string,
+    work: Work,
+    options: OperationOptions | undefined,
+    plan: () => void,
+    after?: () => void,
+  ): Promise<BatchResult> {
+    try {
+      plan();
+    } catch (error) {
+      work.release();
+      throw error;
+    }
+    const { count: descriptors, bytes } = work.plan;
+    if (descriptors === 0) {
+      work.release();
+      return NOTHING;
+    }
+    await this.send(what, work, options, after);
+    return { descriptors, bytes };
+  }
+
+  private send(what: string, work: Work, { timeoutMs, signal }: OperationOptions = {}, after?: () => void): Promise<void> {
+    const { plan } = work;
+    let pending = plan.bytes;
+    for (const channel of this.channels) pending += channel.pendingBytes;
+    const limit = timeoutMs ?? this.timeoutMs + pending * MS_PER_BYTE;
+    const request = new Request(what, work, this.live, this.deadlines, limit, signal, after);
+    const { channels } = this;
+    const wide = channels.length > 1 && !plan.ordered && (plan.bytes >= 2 * STRIPE_BYTES || plan.count >= 2 * STRIPE_DESCRIPTORS);
+    if (wide) {
+      const plans = plan.split(channels.length, STRIPE_BYTES);
+      const first = this.turn++;
+      request.start(plans.map((share, i) => new Part(share, channels[(first + i) % channels.length], request)));
+    } else {
+      request.start([new Part(plan, this.leastBusy(), request)]);
+    }
+    return request.promise;
+  }
+
+  private leastBusy(): Channel {
+    const { channels } = this;
+    if (channels.length === 1) return channels[0];
+    let best = channels[this.turn++ % channels.length];
+    for (const channel of channels) if (channel.pendingBytes < best.pendingBytes) best = channel;
+    return best;
+  }
+
+  private assertOpen(): void {
+    if (this.closing) throw new ClosedError('this mover');
+  }
+}

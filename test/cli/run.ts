@@ -1,0 +1,52 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const BIN = fileURLToPath(new URL('../../bin/sdxi.js', import.meta.url));
+/** Longer than any command here may take; a command that hangs fails its test, not the suite. */
+const LIMIT_MS = 18_000;
+
+export interface RunResult {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  env?: NodeJS.ProcessEnv;
+  input?: string;
+  /** Called with the process once it runs. */
+  onStart?: (child: ChildProcess) => void;
+}
+
+/** Runs `sdxi` as a user does, without a terminal. */
+export function sdxi(args: string[], { env, input, onStart }: RunOptions = {}): Promise<RunResult> {
+  return new Promise((resolve, reject) => {
+    const { NO_COLOR: _no, FORCE_COLOR: _force, ...inherited } = process.env;
+    const child = spawn(process.execPath, [BIN, ...args], { env: { ...inherited, ...env }, timeout: LIMIT_MS, killSignal: 'SIGKILL' });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    child.once('error', reject);
+    child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+    child.stdin.end(input ?? '');
+    onStart?.(child);
+  });
+}
+
+/** The same with `--json`: what was printed, parsed. */
+export async function sdxiJson<T>(args: string[], options?: RunOptions): Promise<RunResult & { json: T }> {
+  const result = await sdxi([...args, '--json'], options);
+  return { ...result, json: JSON.parse(result.stdout) as T };
+}
+
+/** What every command prints when it fails in `--json` mode. */
+export interface FailureJson {
+  ok: false;
+  error: { code: string; message: string; hint?: string };
+}
