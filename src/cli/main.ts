@@ -45,6 +45,7 @@ function usageError(error: CommanderError, command: string): ArgumentError {
 
 /** A pipe that nobody reads any more (`sdxi decode … | head -1`) ends the program, it is no error. */
 function endOnClosedPipe(): void {
+  if (process.stdout.listenerCount('error') > 0) return;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(ExitCode.OK);
     throw error;

@@ -76,8 +76,13 @@ const MEANINGS: readonly (readonly [step: number, subStep: number | '*', Meaning
   ],
   [
     ErrorStep.DSC_GEN,
-    '*',
-    { code: 'ERR_SDXI_DATA_ACCESS', what: 'the ring slot cannot be accessed', hint: 'the ring must stay mapped, readable and writable' },
+    SubStep.ATF,
+    { code: 'ERR_SDXI_TRANSLATION', what: 'the ring slot is not mapped', hint: 'keep the ring mapped, readable and writable' },
+  ],
+  [
+    ErrorStep.DSC_GEN,
+    SubStep.DAF,
+    { code: 'ERR_SDXI_DATA_ACCESS', what: 'the ring slot cannot be accessed', hint: 'keep the ring mapped, readable and writable' },
   ],
   [
     ErrorStep.DSC_CSB,
@@ -90,8 +95,17 @@ const MEANINGS: readonly (readonly [step: number, subStep: number | '*', Meaning
   ],
   [
     ErrorStep.DSC_CSB,
-    '*',
+    SubStep.DAF,
     { code: 'ERR_SDXI_DATA_ACCESS', what: 'the completion block cannot be written', hint: 'map completion blocks readable and writable' },
+  ],
+  [
+    ErrorStep.DSC_CSB,
+    SubStep.DVF,
+    {
+      code: 'ERR_SDXI_VALIDATION',
+      what: 'the function refuses the completion block',
+      hint: 'completion blocks lie on 32-byte boundaries, apart from the data',
+    },
   ],
   [
     ErrorStep.WRT_IDX,

@@ -57,6 +57,8 @@ export class Tracker {
   private pumping = false;
   private lastFault = -1;
   private changes = 0;
+  /** Records that come up now are looked for already. */
+  private searching = false;
   private queue: Promise<unknown> = Promise.resolve();
   private readonly cancelled = new Map<Submission, Error>();
   private readonly host: TrackerHost;
@@ -168,7 +170,7 @@ export class Tracker {
 
   /** Somebody else saw that the context may have failed, for instance in the error log. */
   notice(): void {
-    if (this.host.autoRecover && !this.paused && this.ring.state === ContextState.ERR_FN) {
+    if (this.host.autoRecover && !this.searching && !this.paused && this.ring.state === ContextState.ERR_FN) {
       this.exclusive(() => this.recover()).catch((error: Error) => this.lose(error));
     }
   }
@@ -202,7 +204,9 @@ export class Tracker {
     const found = {
       record: undefined as ErrorRecord | undefined,
       look: () => {
+        this.searching = true;
         found.record = this.host.takeRecord();
+        this.searching = false;
         return found.record !== undefined;
       },
     };

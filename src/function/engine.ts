@@ -355,8 +355,16 @@ export class Engine implements AdminHost {
   internalError(number: number): void {
     const context = this.core.contexts.get(number);
     if (!context?.running) return;
-    if (context.unpublished > 0) this.core.writeReadIndex(context);
-    this.stopWithError(context, [{ step: ErrorStep.INT, subStep: SubStep.OTHER }]);
+    const report = { step: ErrorStep.INT, subStep: SubStep.OTHER };
+    if (context.idle && !walkTables(this.core, context, { limit: false })) {
+      this.log(context, report);
+      context.forget();
+    } else {
+      this.stopWithError(context, [report]);
+    }
+    // Context 0 may be waiting for this one to stop.
+    if (this.waiting !== undefined) this.queue.push(this.waiting);
+    this.waiting = undefined;
   }
 
   // ---- starting and stopping (ref §5.6, §6.5)
@@ -481,7 +489,9 @@ export class Engine implements AdminHost {
   stopAll(): void {
     for (const context of this.running()) {
       context.work = Work.NONE;
-      if (!walkTables(this.core, context, { limit: false })) continue; // as for any stop (S-80)
+      // As for any stop: the tables are walked again (S-80), and an idle context is what memory says it is (S-70).
+      if (!walkTables(this.core, context, { limit: false })) continue;
+      if (context.idle && readStatus(this.core, context) !== ContextState.RUN) continue;
       if (context.unpublished > 0) this.core.writeReadIndex(context);
       this.core.writeState(context, CONTEXT_TRANSITIONS[context.state]?.functionError ?? ContextState.STOP_FN);
     }

@@ -1,4 +1,4 @@
-import { markAsUntransferable } from 'node:worker_threads';
+import * as workerThreads from 'node:worker_threads';
 import { ArgumentError, SdxiError } from '../errors.js';
 import { addressOf, closeFd, createMemfd, mapShared, unmap, viewMemory } from '../native/libc.js';
 import { WINDOW_MAX, Window } from './window.js';
@@ -53,7 +53,7 @@ class AllocatedRegion implements Region {
     this.byteLength = length;
     this.file = { fd, offset: 0 };
     const buffer = viewMemory(this.address, length);
-    markAsUntransferable(buffer);
+    keepInPlace(buffer);
     refuseTransfer(buffer);
     this.window = new Window(buffer);
     this.bytes = this.window.u8;
@@ -63,6 +63,26 @@ class AllocatedRegion implements Region {
   get attached(): boolean {
     return true;
   }
+}
+
+/** Node 21 and later. */
+const isMarked = (workerThreads as { isMarkedAsUntransferable?: (buffer: object) => boolean }).isMarkedAsUntransferable;
+
+/**
+ * Marks a buffer as untransferable, unless it cannot be transferred anyway. Marking such a buffer once more is not harmless: from
+ * Node 24 on it gives the buffer a key without which V8 cannot detach it, and V8 itself detaches external buffers at exit and
+ * WebAssembly memory when it grows: the process aborts.
+ */
+function keepInPlace(buffer: ArrayBufferLike): void {
+  if (buffer instanceof SharedArrayBuffer || isMarked?.(buffer) || isWebAssemblyMemory(buffer)) return;
+  workerThreads.markAsUntransferable(buffer);
+}
+
+const WASM_PAGE_BYTES = 65_536;
+
+/** JavaScript cannot tell whose buffer it is; WebAssembly memory always starts and ends on a 64 KiB page, malloc's never start on one. */
+function isWebAssemblyMemory(buffer: ArrayBufferLike): boolean {
+  return buffer.byteLength % WASM_PAGE_BYTES === 0 && addressOf(new Uint8Array(buffer)) % WASM_PAGE_BYTES === 0;
 }
 
 /** `ArrayBuffer.prototype.transfer` (Node 22) ignores the mark that `postMessage` honours, so allocated buffers answer for themselves. */
@@ -141,7 +161,7 @@ export function pinRegion(memory: PinnableMemory): Region {
       hint: `register views of at most ${WINDOW_MAX} bytes, ${WINDOW_MAX - 8} unless they start on an 8-byte boundary`,
     });
   }
-  if (!(buffer instanceof SharedArrayBuffer)) markAsUntransferable(buffer);
+  keepInPlace(buffer);
   return new PinnedRegion(view);
 }
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type FailureJson, sdxi, sdxiJson } from './run.js';
+import { type FailureJson, here, hereJson, sdxi, sdxiJson } from './run.js';
 
 interface Dissection {
   kind: string;
@@ -46,7 +46,7 @@ describe('sdxi decode', () => {
   });
 
   it('the JSON of one descriptor has exactly kind, operation, fields and hex', async () => {
-    const { json } = await sdxiJson<Dissection[]>(['decode', G1]);
+    const { json } = await hereJson<Dissection[]>(['decode', G1]);
     expect(json).toEqual([
       {
         kind: 'descriptor',
@@ -62,14 +62,14 @@ describe('sdxi decode', () => {
       .trim()
       .toUpperCase();
     for (const args of [[spaced], spaced.split(' '), [`0x${G1}`]]) {
-      const { code, json } = await sdxiJson<Dissection[]>(['decode', ...args]);
+      const { code, json } = await hereJson<Dissection[]>(['decode', ...args]);
       expect([code, json.map(({ hex }) => hex)]).toEqual([0, [G1]]);
     }
   });
 
   it('reserved bits survive', async () => {
     const reserved = `${G1.slice(0, 64)}deadbeef${G1.slice(72)}`;
-    const { json } = await sdxiJson<Dissection[]>(['decode', reserved]);
+    const { json } = await hereJson<Dissection[]>(['decode', reserved]);
     expect(json[0].hex).toBe(reserved);
     expect(json[0].fields.reserved).toContain('deadbeef');
   });
@@ -80,13 +80,13 @@ describe('sdxi decode', () => {
     const bytes = join(directory, 'ring.bin');
     writeFileSync(bytes, Buffer.from(G1 + G1, 'hex'));
     for (const file of [text, bytes]) {
-      const { code, json } = await sdxiJson<Dissection[]>(['decode', '--file', file]);
+      const { code, json } = await hereJson<Dissection[]>(['decode', '--file', file]);
       expect([code, json.map(({ hex }) => hex)]).toEqual([0, [G1, G1]]);
     }
   });
 
   it('ref §13.2: a structure by its kind (--as)', async () => {
-    const { json } = await sdxiJson<Dissection[]>(['decode', '--as', 'CXT_STS', '0100000000000000 0500000000000000']);
+    const { json } = await hereJson<Dissection[]>(['decode', '--as', 'CXT_STS', '0100000000000000 0500000000000000']);
     expect(json).toEqual([
       {
         kind: 'cxt_sts',
@@ -98,19 +98,19 @@ describe('sdxi decode', () => {
   });
 
   it('ref §13.3: a register as a number, and as bytes in memory order', async () => {
-    const number = await sdxiJson<Dissection[]>(['decode', '--as', 'MMIO_CAP0', '0x0000000816000801']);
+    const number = await hereJson<Dissection[]>(['decode', '--as', 'MMIO_CAP0', '0x0000000816000801']);
     expect(number.json[0]).toMatchObject({ kind: 'cap0', fields: { sfunc: 0x801, max_rkey_sz: 8 }, hex: '0x0000000816000801' });
-    const bytes = await sdxiJson<Dissection[]>(['decode', '--as', 'cap0', '0108001608000000']);
+    const bytes = await hereJson<Dissection[]>(['decode', '--as', 'cap0', '0108001608000000']);
     expect(bytes.json[0]).toMatchObject({ fields: number.json[0].fields, hex: '0108001608000000' });
   });
 
   it('--encode builds a descriptor from an operation and fields', async () => {
-    const { code, stdout } = await sdxi(['decode', '--encode', '{"operation":"COPY","size":4096,"addr0":"0x1000","addr1":8192,"np":1}']);
+    const { code, stdout } = await here(['decode', '--encode', '{"operation":"COPY","size":4096,"addr0":"0x1000","addr1":8192,"np":1}']);
     expect([code, stdout]).toEqual([0, `${G1}\n`]);
   });
 
   it('text for people names the operation and the fields', async () => {
-    const { code, stdout } = await sdxi(['decode', G1]);
+    const { code, stdout } = await here(['decode', G1]);
     expect(code).toBe(0);
     expect(stdout).toMatch(/COPY/);
     expect(stdout).toMatch(/size .*4096 .*bytes to copy/);
@@ -129,7 +129,7 @@ describe('sdxi decode: bad input is usage, exit 2', () => {
     ['an unknown operation', ['decode', '--encode', '{"operation":"MOVE"}'], 'no operation MOVE'],
     ['a register too long', ['decode', '--as', 'cap0', '0x00000000000000001'], 'no register value'],
   ])('%s', async (_what, args, message) => {
-    const { code, json, stderr } = await sdxiJson<FailureJson>(args);
+    const { code, json, stderr } = await hereJson<FailureJson>(args);
     expect(code).toBe(2);
     expect(json.ok).toBe(false);
     expect(json.error.code).toMatch(/^ERR_SDXI_/);
@@ -139,7 +139,7 @@ describe('sdxi decode: bad input is usage, exit 2', () => {
   });
 
   it('a file that is not there is a failure, exit 1', async () => {
-    const { code, json } = await sdxiJson<FailureJson>(['decode', '--file', join(directory, 'missing')]);
+    const { code, json } = await hereJson<FailureJson>(['decode', '--file', join(directory, 'missing')]);
     expect([code, json.error.code]).toEqual([1, 'ENOENT']);
   });
 });

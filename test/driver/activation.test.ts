@@ -219,7 +219,7 @@ describe('activation of functions that misbehave', () => {
     const bus = inline();
     bus.writeRegister(Reg.CTL0, 3n);
     const stuck = withState(bus, (real) => (real === 2n ? 2n : 3n));
-    const error = await rejection(SdxiDriver.open(stuck, { signal: AbortSignal.timeout(20), adminTimeoutMs: 5000 }));
+    const error = await rejection(SdxiDriver.open(stuck, { signal: AbortSignal.timeout(20), adminTimeoutMs: 200 }));
     expect(error.code).toBe('ERR_SDXI_ABORTED');
   });
 });

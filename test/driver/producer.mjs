@@ -21,7 +21,17 @@ for (let done = 0; done < count; ) {
     const last = i === n - 1;
     const index = first + i;
     if (last) ring.arm(ring.blockWord(index));
-    encodeWriteImmediate(ring.u32, ring.slotWord(index), last ? 4 : 0, last ? ring.blockIova(index) : NO_CSB, 4, 0, table + 4 * (done + i), data, 0);
+    encodeWriteImmediate(
+      ring.u32,
+      ring.slotWord(index),
+      last ? 4 : 0,
+      last ? ring.blockIova(index) : NO_CSB,
+      4,
+      0,
+      table + 4 * (done + i),
+      data,
+      0,
+    );
   }
   ring.publish(first, n);
   ring.ringDoorbell(first + n);

@@ -99,35 +99,38 @@ describe('ref §6.1: publishing', () => {
     expect(rig.ring.free).toBe(1024 - 7);
   });
 
-  it.each([1024, 1025, 1536, 3000])('three laps through a ring of %i with claimed but unwritten slots: nothing runs twice, none is lost', (entries) => {
-    const rig = new MemoryRing(entries);
-    const seen: number[] = [];
-    const drain = () => {
-      for (let taken = rig.take(); taken; taken = rig.take()) seen.push(taken[1]);
-    };
-    let number = 0;
-    let produced = 0;
-    while (produced < entries * 3) {
-      // One claims and is slow to write; another publishes behind it.
-      const slow = rig.ring.reserve(2);
-      produce(rig, [number + 2, number + 3, number + 4]);
-      drain();
-      expect(seen.length).toBe(number);
-      for (let i = 0; i < 2; i++) {
-        const word = rig.ring.slotWord(slow + i);
-        // What the last lap has left there is not valid any more.
-        expect(rig.slots[word] & 1).toBe(0);
-        encodeNop(rig.ring.u32, word, 0, NO_CSB);
-        rig.ring.u32[word + 1] = number + i;
+  it.each([1024, 1025, 1536, 3000])(
+    'three laps through a ring of %i with claimed but unwritten slots: nothing runs twice, none is lost',
+    (entries) => {
+      const rig = new MemoryRing(entries);
+      const seen: number[] = [];
+      const drain = () => {
+        for (let taken = rig.take(); taken; taken = rig.take()) seen.push(taken[1]);
+      };
+      let number = 0;
+      let produced = 0;
+      while (produced < entries * 3) {
+        // One claims and is slow to write; another publishes behind it.
+        const slow = rig.ring.reserve(2);
+        produce(rig, [number + 2, number + 3, number + 4]);
+        drain();
+        expect(seen.length).toBe(number);
+        for (let i = 0; i < 2; i++) {
+          const word = rig.ring.slotWord(slow + i);
+          // What the last lap has left there is not valid any more.
+          expect(rig.slots[word] & 1).toBe(0);
+          encodeNop(rig.ring.u32, word, 0, NO_CSB);
+          rig.ring.u32[word + 1] = number + i;
+        }
+        rig.ring.publish(slow, 2);
+        drain();
+        number += 5;
+        produced += 5;
+        expect(seen.length).toBe(number);
       }
-      rig.ring.publish(slow, 2);
-      drain();
-      number += 5;
-      produced += 5;
-      expect(seen.length).toBe(number);
-    }
-    expect(seen).toEqual(Array.from({ length: number }, (_, i) => i));
-  });
+      expect(seen).toEqual(Array.from({ length: number }, (_, i) => i));
+    },
+  );
 
   it('overwrite makes a valid NOP of an abandoned slot, with its completion block if asked', () => {
     const rig = new MemoryRing();

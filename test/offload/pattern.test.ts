@@ -12,7 +12,7 @@ const transfers: fc.Arbitrary<Transfer> = fc
   );
 
 /** Buffers as they are after a transfer that did what it should. */
-function after(checker: PatternChecker, transfer: Transfer) {
+function transferred(checker: PatternChecker, transfer: Transfer) {
   const source = Buffer.alloc(checker.totalBytes);
   const destination = Buffer.alloc(checker.totalBytes);
   checker.prepare(source, destination, transfer);
@@ -36,7 +36,7 @@ describe("dmatest's patterns", () => {
     const checker = new PatternChecker(SIZE, GUARD);
     fc.assert(
       fc.property(transfers, (transfer) => {
-        const { source, destination } = after(checker, transfer);
+        const { source, destination } = transferred(checker, transfer);
         expect(checker.check(source, destination, transfer)).toEqual({ errors: 0, first: [] });
       }),
     );
@@ -46,7 +46,7 @@ describe("dmatest's patterns", () => {
     const checker = new PatternChecker(SIZE, GUARD);
     fc.assert(
       fc.property(transfers, fc.boolean(), fc.nat(SIZE + 2 * GUARD - 1), fc.nat(7), (transfer, inSource, at, bit) => {
-        const { source, destination } = after(checker, transfer);
+        const { source, destination } = transferred(checker, transfer);
         const target = inSource ? source : destination;
         const expected = target[at];
         target[at] ^= 1 << bit;
@@ -60,14 +60,14 @@ describe("dmatest's patterns", () => {
   it('a transfer that did not happen is "not copied", bytes beyond its end are "was copied"', () => {
     const checker = new PatternChecker(SIZE, GUARD);
     const transfer = { sourceOffset: 10, destinationOffset: 20, length: 5 };
-    const none = after(checker, transfer);
+    const none = transferred(checker, transfer);
     checker.prepare(none.source, none.destination, transfer);
     const { errors, first } = checker.check(none.source, none.destination, transfer);
     expect(errors).toBe(5);
     expect(PatternChecker.explain(first[0])).toBe('dstbuf[0x14] not copied! Expected d5, got 2b');
-    const long = after(checker, transfer);
-    long.source.copy(long.destination, GUARD + 25, GUARD + 15, GUARD + 16);
-    const beyond = checker.check(long.source, long.destination, transfer);
+    const overrun = transferred(checker, transfer);
+    overrun.source.copy(overrun.destination, GUARD + 25, GUARD + 15, GUARD + 16);
+    const beyond = checker.check(overrun.source, overrun.destination, transfer);
     expect(beyond.errors).toBe(1);
     expect(PatternChecker.explain(beyond.first[0])).toBe('dstbuf[0x19] was copied! Expected 06, got 90');
   });

@@ -239,7 +239,8 @@ export class Channel {
         if (Atomics.compareExchange(words, at, old, next) !== old) continue;
         this.delivered(at, old, next);
         return;
-      } else if ((old & PENDING) !== 0 || Atomics.compareExchange(words, at, old, old | PENDING) === old) {
+      } else if (Atomics.compareExchange(words, at, old, old | PENDING) === old) {
+        // Exchanged even if it was pending: whoever unmasks after that also sees what the interrupt announces.
         return;
       }
     }

@@ -1,0 +1,45 @@
+import { describe, expect, it } from 'vitest';
+import { hereJson, sdxi } from './run.js';
+
+interface BenchJson {
+  machine: Record<string, unknown>;
+  rows: Record<string, unknown>[];
+}
+
+const NUMBER = expect.any(Number);
+
+describe('sdxi bench', () => {
+  it('JSON: the machine, and a row for each op, size, depth, context count and span', { timeout: 60_000 }, async () => {
+    const { code, json } = await hereJson<BenchJson>([
+      'bench',
+      '--sizes',
+      '64,8k',
+      '--depth',
+      '1,32',
+      '--contexts',
+      '1,2',
+      '--span',
+      '64k',
+      '--functions',
+      '2',
+    ]);
+    expect(code).toBe(0);
+    expect(json).toMatchObject({
+      machine: { cpu: expect.any(String), cores: NUMBER, node: process.version },
+      roundTrip: { medianNs: NUMBER, p99Ns: NUMBER, samples: NUMBER },
+      registerRead: { medianNs: NUMBER, p99Ns: NUMBER, samples: NUMBER },
+      eventLoop: { bytes: 2 ** 30, offloaded: { p99Ms: NUMBER }, inline: { p99Ms: NUMBER } },
+    });
+    const shapes = json.rows.map(({ op, size, depth, contexts, span, functions }) => [op, size, depth, contexts, span, functions].join());
+    const perContext = (n: number) => [`copy,64,1,${n}`, `copy,8192,1,${n}`, `copy,64,32,${n}`, `copy,8192,32,${n}`, `fill,8192,32,${n}`];
+    expect(shapes).toEqual([...perContext(1), ...perContext(2)].map((row) => `${row},65536,2`));
+    for (const row of json.rows) expect(row).toMatchObject({ nsPerOp: NUMBER, gbPerS: NUMBER, cpuNsPerOp: NUMBER, ratioToCpu: NUMBER });
+  });
+
+  it('text for people is one table', { timeout: 60_000 }, async () => {
+    const { code, stdout } = await sdxi(['bench', '--sizes', '4k', '--depth', '8', '--span', '64k']);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/│ copy │ 64 KiB │ 4 KiB │ +8 │/);
+    expect(stdout).toMatch(/round trip.*median/);
+  });
+});

@@ -1,0 +1,538 @@
+/**
+ * Contexts as the specification has them: loading, taking descriptors, errors, stopping, the admin group (ref §5.6, §6, §8).
+ *
+ * The reference does not schedule. It is told which contexts had a turn and which slots were consumed (vl cleared), checks
+ * that this was allowed and had to happen, and does the same to its own memory.
+ */
+import { complete, execute, type Failure, type Machine, record, type Spot, type Tables } from './reference.js';
+
+/** What was seen of a context during one step of the function. */
+export interface Seen {
+  /** It is not in line any more: it came to rest. */
+  rested: boolean;
+  /** It had at least one turn. */
+  turned: boolean;
+  /** A descriptor is under way. */
+  busy: boolean;
+  /** It is in the running set. */
+  running: boolean;
+  /** vl of a slot has been cleared. */
+  cleared(spot: Spot): boolean;
+}
+
+/** A descriptor between its slices. */
+export interface Busy {
+  descriptor: Buffer;
+  /** Data operations: where bytes may have changed, and to what. */
+  spots: (Spot & { length: number })[];
+  bytes: Buffer;
+  /** Something that it uses was mapped or unmapped meanwhile: how it ends is left to the function. */
+  disturbed: boolean;
+}
+
+export class ReferenceContext {
+  readonly number: number;
+  running = false;
+  idle = true;
+  reload = false;
+  rung = false;
+  failureLogged = false;
+  stop: 'none' | 'soft' | 'hard' = 'none';
+  tables?: Tables;
+  index = 0n;
+  busy?: Busy;
+  /** Next context of an admin range, and the first target that failed. */
+  next = 0;
+  target?: { failure: Failure; number: number };
+
+  constructor(number: number) {
+    this.number = number;
+  }
+
+  leave(): void {
+    this.running = false;
+    this.idle = true;
+    this.reload = false;
+    this.stop = 'none';
+    this.busy = undefined;
+    this.target = undefined;
+  }
+}
+
+export class Violation extends Error {}
+
+const RUN = 1;
+const STOPG_SW = 2;
+const STOP_FN = 4;
+const STOPG_FN = 6;
+const ERR_FN = 0xf;
+const STATES = [0, RUN, STOPG_SW, STOP_FN, STOPG_FN, ERR_FN];
+
+export class ReferenceFunction {
+  readonly machine: Machine;
+  readonly csCap: number;
+  readonly contexts: ReferenceContext[];
+  /** Records that were due since the last look, per context number. */
+  readonly due = new Map<number, Buffer[]>();
+  active = false;
+  maxContext = 63;
+  maxAkey = 8;
+  level2 = 0n;
+
+  constructor(machine: Machine, csCap: number, contexts: number) {
+    this.machine = machine;
+    this.csCap = csCap;
+    this.contexts = Array.from({ length: contexts }, (_, number) => new ReferenceContext(number));
+  }
+
+  private get banks(): Buffer[] {
+    return this.machine.memory.banks;
+  }
+
+  private log(failure: Failure, re: number, context: number, index?: bigint): void {
+    const queue = this.due.get(context) ?? [];
+    queue.push(record(failure, re, context, index));
+    this.due.set(context, queue);
+  }
+
+  private structure(t: Tables, address: bigint, length: number, access: number): Spot | number {
+    return this.machine.memory.find(t.structurePasid, address, length, access);
+  }
+
+  ring(number: number): void {
+    if (!this.active || number > this.maxContext) return;
+    const context = this.contexts[number];
+    if (context) context.rung = true;
+  }
+
+  // ---- Loading (ref §6.2, S-69)
+
+  private walk(c: ReferenceContext, limit: boolean): Failure | undefined {
+    const { memory, limits } = this.machine;
+    const pasid = limits.functionPasid;
+    if (limit && c.number > this.maxContext) return { step: 2, sub: 3, absent: true };
+    const l2 = memory.find(pasid, this.level2 + BigInt((c.number >> 7) * 8), 8, 1);
+    if (typeof l2 === 'number') return { step: 2, sub: l2 };
+    const l2entry = this.banks[l2.bank].readBigUInt64LE(l2.at);
+    if ((l2entry & 1n) === 0n) return { step: 2, sub: 3, absent: true };
+    const l1 = memory.find(pasid, (l2entry & ~0xfffn) + BigInt((c.number & 127) * 32), 32, 1);
+    if (typeof l1 === 'number') return { step: 3, sub: l1 };
+    const b1 = this.banks[l1.bank];
+    const head = b1.readBigUInt64LE(l1.at);
+    if ((head & 1n) === 0n) return { step: 3, sub: 3, absent: true };
+    const akey = b1.readBigUInt64LE(l1.at + 8);
+    if (Number(akey & 15n) > this.maxAkey) return { step: 3, sub: 3 };
+    const misc = b1.readUInt32LE(l1.at + 16);
+    const control = memory.find(pasid, head & ~0x3fn, 64, 1);
+    if (typeof control === 'number') return { step: 4, sub: control };
+    const bc = this.banks[control.bank];
+    const first = bc.readBigUInt64LE(control.at);
+    if ((first & 1n) === 0n) return { step: 4, sub: 3, absent: true };
+    const ringSize = bc.readUInt32LE(control.at + 8);
+    if (ringSize < 1024) return { step: 4, sub: 3 };
+    const own = (head & 4n) !== 0n ? misc & 0xfffff : undefined;
+    c.tables = {
+      structurePasid: own ?? pasid,
+      dataPasid: own ?? -1,
+      ring: first & ~0x3fn,
+      ringSize,
+      status: bc.readBigUInt64LE(control.at + 16) & ~0xfn,
+      writeIndex: bc.readBigUInt64LE(control.at + 24) & ~0x7n,
+      akeys: akey & ~0xfffn,
+      akeyCount: 2 ** (Number(akey & 15n) + 8),
+      maxBuffer: (misc >>> 20) & 15,
+      opGroups: b1.readUInt32LE(l1.at + 20),
+      csa: (first & 0x20n) !== 0n,
+    };
+    return undefined;
+  }
+
+  private status(c: ReferenceContext): number | Failure {
+    const t = c.tables as Tables;
+    const spot = this.structure(t, t.status, 16, 1);
+    if (typeof spot === 'number') return { step: 5, sub: spot };
+    const bank = this.banks[spot.bank];
+    const state = bank[spot.at] & 15;
+    const index = bank.readBigUInt64LE(spot.at + 8);
+    if (!STATES.includes(state) || index >= 1n << 53n) return { step: 5, sub: 3 };
+    c.index = index;
+    return state;
+  }
+
+  private writeIndex(c: ReferenceContext): bigint | Failure {
+    const t = c.tables as Tables;
+    const spot = this.structure(t, t.writeIndex, 8, 1);
+    if (typeof spot === 'number') return { step: 6, sub: spot };
+    const value = this.banks[spot.bank].readBigUInt64LE(spot.at);
+    if (value >= 1n << 53n || value < c.index || value - c.index > BigInt(t.ringSize)) return { step: 6, sub: 3 };
+    return value;
+  }
+
+  private writeState(c: ReferenceContext, state: number): boolean {
+    const t = c.tables as Tables;
+    const spot = this.structure(t, t.status, 16, 2);
+    if (typeof spot === 'number') return false;
+    this.banks[spot.bank][spot.at] = state;
+    return true;
+  }
+
+  private writeReadIndex(c: ReferenceContext): boolean {
+    const t = c.tables as Tables;
+    const spot = this.structure(t, t.status, 16, 2);
+    if (typeof spot === 'number') return false;
+    this.banks[spot.bank].writeBigUInt64LE(c.index, spot.at + 8);
+    return true;
+  }
+
+  private load(c: ReferenceContext): boolean {
+    c.rung = false;
+    if (!c.running && c.number > this.maxContext) return false;
+    const failed = (failure: Failure, known: boolean): false => {
+      if (known) this.writeState(c, ERR_FN);
+      if (!c.failureLogged) this.log(failure, 1, c.number);
+      c.failureLogged = true;
+      c.leave();
+      return false;
+    };
+    const bad = this.walk(c, false);
+    if (bad) return failed(bad, false);
+    const state = this.status(c);
+    if (typeof state !== 'number') return failed(state, true);
+    if (state !== RUN) {
+      c.failureLogged = false;
+      c.leave();
+      return false;
+    }
+    const end = this.writeIndex(c);
+    if (typeof end !== 'bigint') return failed(end, true);
+    c.running = true;
+    c.failureLogged = false;
+    c.idle = false;
+    c.reload = false;
+    return true;
+  }
+
+  // ---- Errors (ref §6.4)
+
+  private stopWithError(c: ReferenceContext, failures: { failure: Failure; index?: bigint; re?: number; context?: number }[]): void {
+    const written = this.writeState(c, ERR_FN);
+    for (const { failure, index, re = 1, context = c.number } of failures) this.log(failure, re, context, index);
+    if (!written) this.logStatus(c);
+    c.leave();
+  }
+
+  /** CXT_STS cannot be written (S-75). */
+  private logStatus(c: ReferenceContext): void {
+    const t = c.tables as Tables;
+    const spot = this.structure(t, t.status, 16, 2);
+    this.log({ step: 5, sub: spot as number }, 1, c.number);
+  }
+
+  // ---- Taking descriptors (ref §6.2)
+
+  private slot(c: ReferenceContext): Spot | number {
+    const t = c.tables as Tables;
+    return this.structure(t, t.ring + (c.index % BigInt(t.ringSize)) * 64n, 64, 3);
+  }
+
+  /** Everything that a context did in one step of the function. */
+  turn(c: ReferenceContext, seen: Seen): void {
+    if (!seen.turned) return;
+    if (c.stop === 'hard') {
+      this.finishStop(c, 0);
+      return;
+    }
+    if (c.busy) {
+      if (seen.busy) return this.goOn(c);
+      const busy = c.busy;
+      c.busy = undefined;
+      if (busy.disturbed) throw new Violation('the caller looks after disturbed descriptors');
+      this.run(c, this.slot(c), busy.descriptor);
+      if (!c.running) return;
+    }
+    if (c.stop === 'soft') {
+      if (seen.rested) this.finishStop(c, 0);
+      return;
+    }
+    if (!c.running || c.idle || c.reload) {
+      if (!(c.running && !c.idle) && !c.rung) return;
+      if (!this.load(c)) return this.mustRest(c, seen);
+    }
+    this.consume(c, seen);
+  }
+
+  private mustRest(c: ReferenceContext, seen: Seen): void {
+    if (!seen.rested) throw new Violation(`context ${c.number} goes on although it is stopped`);
+  }
+
+  private consume(c: ReferenceContext, seen: Seen): void {
+    c.rung = false;
+    const end = this.writeIndex(c);
+    if (typeof end !== 'bigint') {
+      this.stopWithError(c, [{ failure: end }]);
+      return this.mustRest(c, seen);
+    }
+    for (;;) {
+      const spot = this.slot(c);
+      const valid = c.index < end && typeof spot !== 'number' && (this.banks[spot.bank][spot.at] & 1) === 1;
+      if (!valid || !seen.cleared(spot as Spot)) {
+        this.rest(c, seen, end, spot, valid);
+        return;
+      }
+      this.run(c, spot, this.descriptor(spot as Spot));
+      if (!c.running) return this.mustRest(c, seen);
+      if (c.stop !== 'none') {
+        const hard = c.stop === 'hard';
+        c.stop = 'none';
+        this.beginStop(c, STOPG_SW, hard);
+        return;
+      }
+      if (c.reload) return;
+    }
+  }
+
+  /** The step ended here for this context: was that right? */
+  private rest(c: ReferenceContext, seen: Seen, end: bigint, spot: Spot | number, valid: boolean): void {
+    if (!this.writeReadIndex(c)) {
+      this.logStatus(c);
+      c.leave();
+      return this.mustRest(c, seen);
+    }
+    if (seen.busy) {
+      if (!valid) throw new Violation(`context ${c.number} executes what is not there`);
+      this.begin(c, this.descriptor(spot as Spot));
+      return;
+    }
+    if (!seen.rested) return;
+    if (c.index === end) c.idle = true;
+    else if (typeof spot === 'number') this.stopWithError(c, [{ failure: { step: 7, sub: spot }, index: c.index }]);
+    else if (!valid) c.idle = true;
+    else throw new Violation(`context ${c.number} rests at index ${c.index} with a valid descriptor there`);
+  }
+
+  private descriptor(spot: Spot): Buffer {
+    return Buffer.from(this.banks[spot.bank].subarray(spot.at, spot.at + 64));
+  }
+
+  /** Executes, completes and consumes one descriptor. */
+  private run(c: ReferenceContext, spot: Spot | number, d: Buffer): void {
+    const t = c.tables as Tables;
+    const outcome = execute(this.machine, t, c.number, d);
+    const result = outcome === 'admin' ? this.administer(c, d) : outcome;
+    const target = c.target;
+    c.target = undefined;
+    const { index } = c;
+    const failures: { failure: Failure; index?: bigint; re?: number; context?: number }[] = [];
+    if (result) failures.push({ failure: result, index });
+    else if (target) failures.push({ failure: target.failure, re: 0, context: target.number });
+    let stopped = result !== undefined;
+    if (typeof spot === 'number') {
+      // The slot vanished meanwhile: nothing is consumed, so nothing may be completed either.
+      this.stopWithError(c, [...failures, { failure: { step: 7, sub: spot }, index }]);
+      return;
+    }
+    const sub = complete(this.machine, t, d, failures.length > 0, this.csCap);
+    if (sub !== 0) {
+      failures.push({ failure: { step: 8, sub }, index });
+      stopped = true;
+    }
+    this.banks[spot.bank].writeUInt32LE((d.readUInt32LE(0) & ~1) >>> 0, spot.at);
+    c.index++;
+    const published = this.writeReadIndex(c);
+    if (stopped) this.stopWithError(c, failures);
+    else {
+      for (const { failure, re = 1, context = c.number } of failures) this.log(failure, re, context);
+      if (!published && (d[56] & 1) === 0) {
+        this.logStatus(c);
+        c.leave();
+      }
+    }
+  }
+
+  // ---- Descriptors of several slices (S-88)
+
+  private begin(c: ReferenceContext, d: Buffer): void {
+    const t = c.tables as Tables;
+    c.busy = { descriptor: d, spots: [], bytes: Buffer.alloc(0), disturbed: false };
+    if ((d.readUInt16LE(2) & 0x7ff) === 2) {
+      c.next = d.readUInt16LE(8);
+      this.goOn(c);
+      return;
+    }
+    const size = d.readUInt32LE(4) + 1;
+    if (size <= 256 * 1024) throw new Violation('a descriptor of one slice was left in the middle');
+    // What it will do, done to a copy of nothing: the bytes it reads are kept, where they go is noted.
+    const { memory } = this.machine;
+    const space = (key: number): number => {
+      const spot = memory.find(this.machine.limits.functionPasid, t.akeys + BigInt(key * 16), 16, 1) as Spot;
+      const bank = this.banks[spot.bank];
+      return bank[spot.at] & 4 ? bank.readUInt32LE(spot.at + 4) & 0xfffff : t.dataPasid;
+    };
+    const repeats = d[1] === 4;
+    const source = memory.runs(space(d.readUInt16LE(12)), d.readBigUInt64LE(16), repeats ? 4096 : size, 1);
+    const destination = memory.runs(space(d.readUInt16LE(14)), d.readBigUInt64LE(24), size, 2);
+    const bytes = memory.gather(source.spots);
+    c.busy.spots = destination.spots;
+    c.busy.bytes = repeats ? Buffer.alloc(destination.length, bytes) : bytes;
+  }
+
+  /** Another slice of a descriptor: an admin range advances. */
+  private goOn(c: ReferenceContext): void {
+    const d = c.busy?.descriptor;
+    if (d && (d.readUInt16LE(2) & 0x7ff) === 2 && (d[1] === 3 || d[1] === 8)) this.startRange(c, d);
+  }
+
+  // ---- The admin group (ref §5.6)
+
+  private administer(c: ReferenceContext, d: Buffer): Failure | undefined {
+    const malformed: Failure = { step: 7, sub: 3 };
+    const operation = d[1];
+    const [first, last, keyFirst, keyLast] = [8, 10, 12, 14].map((at) => d.readUInt16LE(at));
+    if (d[5] & 0x80) return malformed;
+    const filter = d[4] & 7;
+    const ranges = [1, 2, 3, 4, 8].includes(operation) || (operation === 6 && [0, 1, 2].includes(filter));
+    const keys = operation === 2 || operation === 7 || (operation === 6 && (filter === 2 || filter === 3));
+    if (operation === 6 && filter > 4) return malformed;
+    if ((ranges && first > last) || (keys && keyFirst > keyLast)) return malformed;
+    const inRange = (other: ReferenceContext): boolean => other.running && other.number >= first && other.number <= last;
+    switch (operation) {
+      case 3:
+      case 8:
+        if (!c.busy) c.next = first;
+        if (!this.startRange(c, d)) throw new Violation('CXT_START went past a context that is stopping');
+        return undefined;
+      case 4:
+        for (const other of this.contexts) if (other !== c && inRange(other)) this.requestStop(other, (d[5] & 0x20) !== 0);
+        if (first === 0) c.stop = d[5] & 0x20 ? 'hard' : 'soft';
+        return undefined;
+      case 6:
+        if (filter === 1 && this.contexts.some((other) => other !== c && inRange(other) && other.stop !== 'none')) {
+          throw new Violation('SYNC.STOP completed before the stop');
+        }
+        return undefined;
+      case 1:
+        for (const other of this.contexts) if (inRange(other)) other.reload = true;
+        return undefined;
+      case 0:
+        for (const other of this.contexts) if (other.running) other.reload = true;
+        return undefined;
+      case 5: {
+        const vector = keyFirst & 0x7ff;
+        if (vector >= this.machine.interrupts.length) return malformed;
+        this.machine.interrupts[vector]++;
+        return undefined;
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  /** @returns false when a context of the range is still stopping */
+  private startRange(c: ReferenceContext, d: Buffer): boolean {
+    const [first, last] = [d.readUInt16LE(8), d.readUInt16LE(10)];
+    for (; c.next <= last; c.next++) {
+      if (c.next === 0) continue;
+      const other = this.contexts[c.next] ?? new ReferenceContext(c.next);
+      if (other.running && other.stop !== 'none') return false;
+      const failure = this.startOne(other, d[1] === 8);
+      if (failure) {
+        if (first === last || !failure.absent) c.target ??= { failure, number: c.next };
+      } else {
+        other.running = true;
+        other.idle = false;
+        other.rung = true;
+      }
+    }
+    return true;
+  }
+
+  private startOne(c: ReferenceContext, resume: boolean): Failure | undefined {
+    if (c.running && !c.idle) return undefined;
+    const bad = this.walk(c, true);
+    if (bad) return bad;
+    const state = this.status(c);
+    if (typeof state !== 'number') return state;
+    if (state === ERR_FN && !resume) return { step: 5, sub: 3 };
+    if (state !== RUN) {
+      if (!this.writeState(c, RUN)) return { step: 5, sub: this.structure(c.tables as Tables, (c.tables as Tables).status, 16, 2) as number };
+    } else {
+      const spot = this.structure(c.tables as Tables, (c.tables as Tables).status, 16, 2);
+      if (typeof spot === 'number') return { step: 5, sub: spot };
+    }
+    c.failureLogged = false;
+    return undefined;
+  }
+
+  // ---- Stopping (ref §6.5)
+
+  private requestStop(c: ReferenceContext, hard: boolean): void {
+    if (c.stop === 'none') this.beginStop(c, STOPG_SW, hard);
+    else if (hard) c.stop = 'hard';
+  }
+
+  private beginStop(c: ReferenceContext, state: number, hard: boolean): void {
+    if (this.walk(c, false)) return c.leave(); // S-80
+    if (c.idle) {
+      if (this.status(c) !== RUN) return c.leave();
+    }
+    if (!this.writeState(c, state)) {
+      this.logStatus(c);
+      c.leave();
+      return;
+    }
+    c.stop = hard ? 'hard' : 'soft';
+  }
+
+  /** The last writes; a descriptor that is under way is abandoned (S-86). */
+  private finishStop(c: ReferenceContext, state: number): void {
+    const { index } = c;
+    if (c.busy) {
+      const spot = this.slot(c);
+      if (typeof spot === 'number') {
+        this.stopWithError(c, [{ failure: { step: 7, sub: spot }, index }]);
+        return;
+      }
+      this.banks[spot.bank][spot.at] &= 0xfe;
+      c.index++;
+    }
+    if (!this.writeReadIndex(c) || !this.writeState(c, state)) this.logStatus(c);
+    c.leave();
+  }
+
+  /** The whole of a function stop, when it is over (ref §3.3 rules 6 and 7). `completed` tells of a busy context whether its descriptor was. */
+  stopFunction(hard: boolean, completed: (c: ReferenceContext) => boolean): void {
+    const running = [...this.contexts.slice(1), this.contexts[0]].filter((c) => c.running);
+    for (const c of running) {
+      if (c.stop !== 'none') {
+        if (!this.writeState(c, STOPG_FN)) {
+          this.logStatus(c);
+          c.leave();
+          continue;
+        }
+      } else {
+        this.beginStop(c, STOPG_FN, hard);
+      }
+      if (!c.running) continue;
+      if (c.busy && completed(c)) {
+        const { descriptor } = c.busy;
+        c.busy = undefined;
+        this.run(c, this.slot(c), descriptor);
+        if (!c.running) continue;
+      } else if (c.busy && !hard && c.number === 0) {
+        c.busy = undefined; // given up, unconsumed (S-85)
+      }
+      this.finishStop(c, STOP_FN);
+    }
+    this.forget();
+  }
+
+  /** The function knows of no context any more. */
+  forget(): void {
+    this.active = false;
+    for (const c of this.contexts) {
+      c.leave();
+      c.rung = false;
+      c.failureLogged = false;
+    }
+  }
+}
