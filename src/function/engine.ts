@@ -1,5 +1,15 @@
 import { Access } from '../memory/address-space.js';
-import { ContextState, DESCRIPTOR_BYTES, DescriptorType, DmaOp, ErrorStep, FunctionState, Reaction, SubStep } from '../spec/index.js';
+import {
+  ContextState,
+  DESCRIPTOR_BYTES,
+  DescriptorType,
+  DmaOp,
+  ErrorStep,
+  FunctionState,
+  loadShared32,
+  Reaction,
+  SubStep,
+} from '../spec/index.js';
 import { signalCompletion } from './complete.js';
 import { type FunctionContext, Work } from './context.js';
 import { type Core, Outcome } from './core.js';
@@ -170,20 +180,25 @@ export class Engine implements AdminHost {
       }
       // qword 0 first, the rest only after vl was seen: the body may be younger than the header (S-72).
       const word = map.word(address);
-      const header = Atomics.load(map.i32, word);
+      const header = loadShared32(map.u32, word);
       if ((header & VALID) === 0) return turns + this.park(context);
       const slot = map.u32;
       turns++;
-      if (
-        hot &&
-        (header & HEADER_MASK) === PLAIN_COPY &&
-        (slot[word + 14] & NO_POINTER) !== 0 &&
-        copyAtOnce(core, context, slot, word) > 0
-      ) {
-        // No completion block and nothing to go wrong: only vl and Read_Index are left to write.
-        slot[word] = header & ~VALID;
-        this.advance(context);
-        if (context.unpublished >= PUBLISH_EVERY && !core.writeReadIndex(context)) return turns + this.failStatus(context);
+      if (hot && (header & HEADER_MASK) === PLAIN_COPY && copyAtOnce(core, context, slot, word) > 0) {
+        const completion = slot[word + 14];
+        if ((completion & NO_POINTER) !== 0) {
+          // No completion block: only vl and Read_Index are left to write.
+          slot[word] = header & ~VALID;
+          this.advance(context);
+          if (context.unpublished >= PUBLISH_EVERY && !core.writeReadIndex(context)) return turns + this.failStatus(context);
+        } else {
+          descriptor[0] = header;
+          descriptor[14] = completion;
+          descriptor[15] = slot[word + 15];
+          context.slotAddress = address;
+          this.complete(context);
+          if (!context.running) return turns;
+        }
       } else {
         descriptor[0] = header;
         for (let i = 1; i < 16; i++) descriptor[i] = slot[word + i];

@@ -1,4 +1,5 @@
 import { SdxiError } from '../errors.js';
+import { publish32 } from '../spec/u64.js';
 import { WINDOW_MAX, Window } from './window.js';
 
 /** What a mapping allows the function to do. */
@@ -88,7 +89,7 @@ export class Mapping {
   decrementSignal(address: number): void {
     const word = (address + this.shift) >>> 2;
     for (;;) {
-      const low = Atomics.load(this.i32, word);
+      const low = this.i32[word];
       if (low === 0) break;
       if (Atomics.compareExchange(this.i32, word, low, (low - 1) | 0) === low) return;
     }
@@ -107,8 +108,8 @@ export class Mapping {
   publish64(address: number, value: number): void {
     const word = (address + this.shift) >>> 2;
     const high = (value / 2 ** 32) >>> 0;
-    Atomics.store(this.i32, word, value | 0);
-    if (this.u32[word + 1] !== high) Atomics.store(this.i32, word + 1, high | 0);
+    publish32(this.u32, word, value >>> 0);
+    if (this.u32[word + 1] !== high) publish32(this.u32, word + 1, high);
   }
 }
 

@@ -21,9 +21,8 @@ export interface LoopDelay {
 export async function eventLoopDelay<T>(work: () => Promise<T>): Promise<{ result: T; delay: LoopDelay }> {
   const histogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   histogram.enable();
-  // The first interval starts the clock; without it a block right at the start would not be seen.
-  await pause(5 * RESOLUTION_MS);
-  histogram.reset();
+  // The first firing starts the clock; without it a block right at the start would not be seen.
+  await pause(3 * RESOLUTION_MS);
   const start = performance.now();
   const result = await work();
   const seconds = (performance.now() - start) / 1000;

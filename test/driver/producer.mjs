@@ -40,4 +40,4 @@ for (let done = 0; done < count; ) {
   const word = ring.blockWord(first + n - 1);
   if (embedded && done % (batch * 8) === 0) while (!ring.isDone(word));
 }
-parentPort.postMessage({ full });
+parentPort?.postMessage({ full });

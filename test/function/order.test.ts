@@ -6,6 +6,15 @@ import { Journal } from './journal.js';
 import { adminInterrupt, atomic, copy, FLAG, interrupt, nop, repcopy, start, writeImmediate } from './ops.js';
 import { type ContextPlace, type Encode, LAYOUT, Rig } from './rig.js';
 
+// Several tests here watch `Atomics`, which x64 does without: the modules are loaded as on a weakly ordered machine.
+const { arch } = vi.hoisted(() => {
+  const { arch } = process;
+  Object.defineProperty(process, 'arch', { value: 'arm64', configurable: true });
+  return { arch };
+});
+Object.defineProperty(process, 'arch', { value: arch, configurable: true });
+
+
 const { RUN, ERR_FN } = ContextState;
 
 /** Watches everything that one descriptor of a context can change. */

@@ -46,6 +46,7 @@ const GIB = 2 ** 30;
 
 /** REPCOPY repeats blocks of this size; smaller fills are copies in all but name. */
 const FILL_MIN = 4096;
+const FILL_BYTE = 0x5a;
 
 /** The rows that these options ask for: every copy, and fills at the greatest depth. A size larger than a span has no row there. */
 function shapesOf({ sizes, depths, spans }: BenchOptions): RowShape[] {
@@ -57,11 +58,15 @@ function shapesOf({ sizes, depths, spans }: BenchOptions): RowShape[] {
   return [...copies, ...fills].filter(({ size, span }) => size <= span);
 }
 
-/** Source bytes that differ from one place to the next, so that a copy from the wrong place is seen. */
+/**
+ * Source bytes that differ from one place to the next, so that a copy from the wrong place is seen; but for the first 4 KiB, which
+ * fills repeat and the CPU's `fill` must be able to write too.
+ */
 function scatter(bytes: Buffer, sources: number): void {
   new Prng(1).fill(bytes.subarray(0, Math.min(sources, 2 ** 20)));
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, sources >>> 2);
   for (let at = 2 ** 18; at < words.length; at++) words[at] = words[at - 2 ** 18] ^ Math.imul(at, 0x9e37_79b1);
+  bytes.fill(FILL_BYTE, 0, FILL_MIN);
 }
 
 /** Contexts for a row, on all functions alike. */
@@ -121,7 +126,8 @@ async function measureRings(options: BenchOptions, shapes: RowShape[]): Promise<
     bytes.fill(0, span);
     const { drivers } = functions;
     const iovas = drivers.map((driver) => driver.map(region).iova);
-    const ringEntries = Math.max(1024, ...options.depths);
+    // Slots come back some time after their descriptors have completed.
+    const ringEntries = Math.max(1024, ...options.depths.map((depth) => 2 * depth));
     const rows: BenchRow[] = [];
     const total = shapes.length * contexts.length;
     let single: Single | undefined;

@@ -31,6 +31,11 @@ export interface PassPlan {
   readonly count: number;
 }
 
+/** Pieces of the size that the span has. */
+export function piecesOf({ span, size }: Pick<PassPlan, 'span' | 'size'>): number {
+  return Math.max(1, Math.floor(span / size));
+}
+
 /** Nobody notifies this word: waiting on it is a short sleep. */
 const IDLE = new Int32Array(new SharedArrayBuffer(4));
 
@@ -111,16 +116,20 @@ export class Feed {
     this.lane = lane;
   }
 
-  /** Writes one batch of descriptors; the last carries the completion block for all of them. */
-  submit(plan: PassPlan, from: number, count: number, pieces: number): void {
+  /**
+   * Writes one batch of descriptors; the last carries the completion block for all of them.
+   * @returns false when the ring has no room: Read_Index may lag behind completions
+   */
+  submit(plan: PassPlan, from: number, count: number): boolean {
     const { ring, iova } = this.lane;
     const { size, span } = plan;
-    const first = ring.reserve(count);
+    const first = ring.tryReserve(count);
+    if (first < 0) return false;
     const last = first + count - 1;
     const blockWord = ring.blockWord(last);
     ring.arm(blockWord);
     const copies = plan.op === 'copy';
-    const piece = (copies ? writeCopies : writeFills)(this.lane, plan, from % pieces, first, count - 1);
+    const piece = (copies ? writeCopies : writeFills)(this.lane, plan, from % piecesOf(plan), first, count - 1);
     const target = iova + span + piece * size;
     const block = ring.blockIova(last);
     if (copies) encodeCopy(ring.u32, ring.slotWord(last), DescriptorFlag.FE, block, size, 0, 0, iova + piece * size, target);
@@ -129,6 +138,7 @@ export class Feed {
     ring.ringDoorbell(last + 1);
     this.blocks[(this.head + this.inFlight) & 1] = blockWord;
     this.inFlight++;
+    return true;
   }
 
   /** Takes the oldest batch out if it is done. @throws SdxiError when it failed */
@@ -157,7 +167,6 @@ export function checkAlive(lanes: readonly PumpLane[], deadline: number): void {
  */
 export function runPass(lanes: readonly PumpLane[], plan: PassPlan): number {
   const feeds = lanes.map((lane) => new Feed(lane));
-  const pieces = Math.max(1, Math.floor(plan.span / plan.size));
   // Two batches of half the depth keep the function busy while one of them is written anew.
   const batch = Math.max(1, plan.depth >> 1);
   const most = plan.depth > 1 ? 2 : 1;
@@ -176,7 +185,7 @@ export function runPass(lanes: readonly PumpLane[], plan: PassPlan): number {
       }
       while (left > 0 && feed.inFlight < most) {
         const count = Math.min(batch, left);
-        feed.submit(plan, next, count, pieces);
+        if (!feed.submit(plan, next, count)) break;
         next += count;
         left -= count;
         waiting++;
@@ -192,7 +201,7 @@ export function runPass(lanes: readonly PumpLane[], plan: PassPlan): number {
 /** The same on the CPU: `copyWithin` (or `fill`) in the same mapping, same sizes, same order. @returns nanoseconds */
 export function runCpuPass(bytes: Uint8Array, plan: Omit<PassPlan, 'depth'>): number {
   const { size, span, count, op } = plan;
-  const pieces = Math.max(1, Math.floor(span / size));
+  const pieces = piecesOf(plan);
   let piece = plan.start % pieces;
   const value = bytes[0];
   const begin = process.hrtime.bigint();

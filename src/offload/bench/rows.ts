@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AbortError, SdxiError } from '../../errors.js';
 import { median } from './machine.js';
-import { type PassPlan, type PumpLane, runCpuPass, runPass } from './pump.js';
+import { type PassPlan, type PumpLane, piecesOf, runCpuPass, runPass } from './pump.js';
 
 /** One line of the result. */
 export interface BenchRow {
@@ -44,18 +44,23 @@ const ROUNDS_LONG = 3;
 const FULL_QUEUES = 2;
 /** The first look at how fast a row is. */
 const PROBE_OPS = 64;
+/** Operations whose bytes are compared, at most, unless the depth is greater. */
+const ONCE_OPS = 20_000;
+/** A fill repeats the first 4 KiB of the sources. */
+const FILL_BLOCK = 4096;
 
 /**
  * Measures one row. Function and CPU take turns, pass by pass, so that whatever else the machine does meets both; the medians
- * count. Before the first pass the destinations are wiped, and after the last all that the function wrote is compared.
+ * count. Bytes are compared before, when the function has done the row's work on wiped destinations, and after the last pass.
  * @throws SdxiError ERR_SDXI_CONTEXT when a byte is wrong; errors of the pump; AbortError
  */
 export async function measureRow(ground: Ground, shape: RowShape, signal?: AbortSignal): Promise<BenchRow> {
   const { lanes, bytes } = ground;
   const { op, size, depth, span } = shape;
-  const pieces = Math.floor(span / size);
+  const pieces = piecesOf(shape);
   const plan = (start: number, count: number): PassPlan => ({ ...shape, start, count });
-  verify(ground, shape, pieces);
+  const written = doOnce(ground, shape, pieces);
+  compare(bytes, shape, written);
   const probe = Math.max(PROBE_OPS, depth);
   const estimate = Math.max(1, Math.min(...[0, 1, 2].map(() => runPass(lanes, plan(0, probe)))) / probe);
   const count = Math.max(FULL_QUEUES * depth, Math.ceil(PASS_NS / estimate));
@@ -73,6 +78,7 @@ export async function measureRow(ground: Ground, shape: RowShape, signal?: Abort
     start = (start + count) % pieces;
     await nextTurn();
   }
+  compare(bytes, shape, written);
   const nsPerOp = median(own);
   const cpuNsPerOp = median(cpu);
   return {
@@ -89,16 +95,23 @@ export async function measureRow(ground: Ground, shape: RowShape, signal?: Abort
   };
 }
 
-/** Does what a row does once over the whole span, or as much of it as its depth allows in reasonable time, and compares every byte. */
-function verify({ lanes, bytes }: Ground, shape: RowShape, pieces: number): void {
-  const { op, size, depth, span } = shape;
-  const count = Math.min(pieces, Math.max(20_000, depth));
-  const target = bytes.subarray(span, span + count * size);
-  target.fill(~bytes[0] & 0xff);
+/**
+ * Does what a row does on wiped destinations: once over the whole span, or as much of it as small depths get through in reasonable time.
+ * @returns the number of pieces
+ */
+function doOnce({ lanes, bytes }: Ground, shape: RowShape, pieces: number): number {
+  const { size, depth, span } = shape;
+  const count = Math.min(pieces, Math.max(ONCE_OPS, depth));
+  bytes.fill(~bytes[0] & 0xff, span, span + count * size);
   runPass(lanes, { ...shape, start: 0, count });
-  const expected = op === 'copy' ? bytes.subarray(0, target.length) : undefined;
-  const right = expected ? target.equals(expected) : repeats(target, bytes.subarray(0, 4096), size);
-  if (right) return;
+  return count;
+}
+
+/** @throws SdxiError ERR_SDXI_CONTEXT unless the first `pieces` destinations hold what they should */
+function compare(bytes: Buffer, { op, size, depth, span }: RowShape, pieces: number): void {
+  const length = pieces * size;
+  const target = bytes.subarray(span, span + length);
+  if (op === 'copy' ? target.equals(bytes.subarray(0, length)) : repeats(target, bytes.subarray(0, FILL_BLOCK), size)) return;
   throw new SdxiError('ERR_SDXI_CONTEXT', `${op} of ${size} bytes left wrong bytes in the destination`, {
     hint: 'run sdxi test: it finds out which',
     fields: { op, size, depth, span },

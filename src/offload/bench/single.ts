@@ -3,6 +3,9 @@ import { Reg } from '../../spec/registers.js';
 import { median, percentile } from './machine.js';
 import { checkAlive, Feed, type PassPlan, type PumpLane, runPass } from './pump.js';
 
+/** Half of it for samples, the rest for what is in flight then. */
+const LIMIT_MS = 10_000;
+
 /** Times of one operation, each measured alone. */
 export interface Latency {
   medianNs: number;
@@ -21,21 +24,24 @@ export function roundTrip(lane: PumpLane, span: number, samples = 20_000): Laten
   return latencyOf(Float64Array.from({ length: samples }, () => runPass([lane], plan)));
 }
 
-/** A read of STS0 while the function copies large blocks all the time. */
-export function registerRead(bus: Bus, lane: PumpLane, span: number): Latency {
+/** A read of STS0 while the function copies blocks of 1 MiB all the time. */
+export function registerRead(bus: Bus, lane: PumpLane, span: number, samples = 2000): Latency {
   const size = Math.min(span, 2 ** 20);
-  const count = 256;
+  const count = 64;
   const plan: PassPlan = { op: 'copy', size, span, depth: 2 * count, start: 0, count };
-  const samples: number[] = [];
+  const times: number[] = [];
   const feed = new Feed(lane);
-  // When the first batch is done, the second still keeps the function busy: every sample meets a busy function.
-  for (let batch = 0; batch < 2; batch++) feed.submit(plan, 0, count, Math.floor(span / size));
-  while (!feed.retire()) {
+  const deadline = performance.now() + LIMIT_MS;
+  for (let stop = false; !stop || feed.inFlight > 0; ) {
+    checkAlive([lane], deadline);
+    if (feed.inFlight > 0) feed.retire();
+    // When one batch is done, the other still keeps the function busy.
+    while (!stop && feed.inFlight < 2 && feed.submit(plan, 0, count));
     const begin = process.hrtime.bigint();
     bus.readRegister(Reg.STS0);
-    samples.push(Number(process.hrtime.bigint() - begin));
-    checkAlive([lane], Number.POSITIVE_INFINITY);
+    const time = Number(process.hrtime.bigint() - begin);
+    if (!stop) times.push(time);
+    stop = times.length >= samples || performance.now() > deadline - LIMIT_MS / 2;
   }
-  while (!feed.retire()) checkAlive([lane], Number.POSITIVE_INFINITY);
-  return latencyOf(Float64Array.from(samples));
+  return latencyOf(Float64Array.from(times));
 }

@@ -1,0 +1,32 @@
+import { afterEach } from 'vitest';
+import { type Mover, type OpenOptions, open } from '../../src/mover/index.js';
+
+/** Both ways to have a function in this process. */
+export const URIS = [
+  { name: 'engine thread', uri: 'embedded:' },
+  { name: 'inline', uri: 'embedded:?inline=1' },
+];
+
+/** Opens movers that are closed after the test. */
+export function moverFixture(): (uri?: string | string[], options?: OpenOptions) => Promise<Mover> {
+  const opened: Mover[] = [];
+  afterEach(async () => {
+    await Promise.all(opened.splice(0).map((mover) => mover.close({ abort: true })));
+  });
+  return async (uri, options) => {
+    const mover = await open(uri, options);
+    opened.push(mover);
+    return mover;
+  };
+}
+
+/** Bytes that look random and are the same each time. */
+export function pattern(bytes: Uint8Array, seed = 1): void {
+  let state = seed * 2654435761 + 1;
+  for (let i = 0; i < bytes.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    bytes[i] = state >>> 24;
+  }
+}
+
+export { rejection, thrown, turn } from '../driver/rig.js';
