@@ -40,6 +40,25 @@ function pages(address: number, byteLength: number): number {
   return (Math.ceil(((address % PAGE_BYTES) + byteLength) / PAGE_BYTES) + 1) * PAGE_BYTES;
 }
 
+/**
+ * Zeroes blocks of an arena before they are handed out, but not what has never been used: new memory is zero, and pages that nobody
+ * touches cost nothing.
+ */
+export class Cleaner {
+  /** Up to where each region has been handed out. */
+  private readonly used = new WeakMap<Region, number>();
+
+  /** The bytes of a block, all zero. */
+  clean(block: Block): Buffer<ArrayBuffer> {
+    const bytes = bytesOf(block);
+    const { region, offset, byteLength } = block;
+    const used = this.used.get(region) ?? 0;
+    if (offset < used) bytes.fill(0, 0, Math.min(byteLength, used - offset));
+    if (offset + byteLength > used) this.used.set(region, offset + byteLength);
+    return bytes;
+  }
+}
+
 /** Memory that a function may access, until it is closed. */
 export interface DmaRange {
   readonly iova: number;
@@ -76,6 +95,7 @@ export class DmaSpace {
   private readonly chunks = new Map<Region, DmaRange>();
   private readonly pasids = new Map<number, number>();
   private readonly arena: Arena;
+  private readonly cleaner = new Cleaner();
 
   constructor(bus: Bus, iovas = new IovaSpace()) {
     this.bus = bus;
@@ -124,7 +144,7 @@ export class DmaSpace {
    */
   allocate(byteLength: number, alignment = 64): DmaBuffer {
     const block = this.arena.allocate(byteLength, alignment);
-    const bytes = bytesOf(block).fill(0);
+    const bytes = this.cleaner.clean(block);
     const words = byteLength >>> 2;
     const range = this.chunks.get(block.region) as DmaRange;
     let held: Block | undefined = block;

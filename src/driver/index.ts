@@ -6,7 +6,7 @@ export { AdminQueue } from './admin.js';
 export { DescriptorBatch } from './batch.js';
 export { Submission } from './completions.js';
 export { type BatchOptions, Context, type WorkOptions } from './context.js';
-export { type DmaBuffer, type DmaRange, IovaSpace } from './dma.js';
+export { Cleaner, type DmaBuffer, type DmaRange, IovaSpace } from './dma.js';
 export { type ContextOptions, type DriverOptions, SdxiDriver } from './driver.js';
 export { ErrorLog, type ErrorRecord } from './errorlog.js';
 export { type AKeyFields, AKeyTable } from './keys.js';

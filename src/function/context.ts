@@ -94,6 +94,8 @@ export class FunctionContext {
   backward = false;
   /** 4 KiB that REPCOPY repeats; allocated on first use. */
   block: Uint8Array | undefined;
+  /** The byte that the whole block consists of, or -1. */
+  uniform = -1;
   /** Progress of an admin descriptor that takes several turns. */
   adminNext = 0;
   /** First target that could not be started (S-27, S-83). */

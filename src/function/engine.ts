@@ -1,4 +1,4 @@
-import { Access } from '../memory/address-space.js';
+import { Access, type Mapping } from '../memory/address-space.js';
 import {
   ContextState,
   DESCRIPTOR_BYTES,
@@ -93,6 +93,8 @@ export class Engine implements AdminHost {
       this.finishStop(context);
       return 1;
     }
+    // Context 0 stops when the others have; until then a hard stop holds it still (S-86).
+    if (core.registers.state === FunctionState.STOPG_HD && context.stop === 'none') return 1;
     if (context.work !== Work.NONE) {
       this.settle(context, resume(core, context, this));
       if (context.running && !isBusy(context)) this.queue.push(context);
@@ -271,21 +273,20 @@ export class Engine implements AdminHost {
   private complete(context: FunctionContext): void {
     const { core } = this;
     const target = context.adminFailure;
+    const reports: Report[] = target === undefined ? NO_REPORTS : [{ ...target, reaction: Reaction.INFORMATIVE }];
+    context.adminFailure = undefined;
     context.work = Work.NONE;
+    const slot = this.writableSlot(context, reports);
+    if (!slot) return;
     if (!signalCompletion(core, context, target !== undefined)) {
       const { step, subStep, address } = core.failure;
-      const { readIndex: index } = context;
-      if (!this.consumeSlot(context)) return;
-      this.stopWithError(context, [{ step, subStep, address, index }]);
+      const both = [...reports, { step, subStep, address, index: context.readIndex }]; // S-43
+      if (this.consumeSlot(context, slot, both)) this.stopWithError(context, both);
       return;
     }
-    if (!this.consumeSlot(context)) return;
+    if (!this.consumeSlot(context, slot, reports)) return;
     this.traceCompletion(context, target !== undefined);
-    if (target !== undefined) {
-      context.adminFailure = undefined;
-      core.counters.errors++;
-      core.log.report({ step: target.step, subStep: target.subStep, reaction: Reaction.INFORMATIVE, context: target.context });
-    }
+    for (const report of reports) this.log(context, report);
   }
 
   /** The descriptor failed: er and signal, vl, Read_Index, state, log (S-74); the context is stopped. */
@@ -295,35 +296,42 @@ export class Engine implements AdminHost {
     const { readIndex: index } = context;
     const reports: Report[] = [{ step, subStep, address, index, operand: operand < 0 ? undefined : operand }];
     context.work = Work.NONE;
+    const slot = this.writableSlot(context, reports);
+    if (!slot) return;
     if (!signalCompletion(core, context, true)) {
       reports.push({ step: core.failure.step, subStep: core.failure.subStep, address: core.failure.address, index });
     }
-    if (!this.consumeSlot(context, reports)) return;
+    if (!this.consumeSlot(context, slot, reports)) return;
     this.traceCompletion(context, true);
     this.stopWithError(context, reports);
   }
 
   /**
+   * The slot of the descriptor in execution. It may have vanished while that ran in slices (S-102): then it cannot be
+   * consumed, will run again after a restart, and so must not be completed now.
+   * @param reports what the descriptor itself has to log in that case
+   * @returns undefined when the context was stopped
+   */
+  private writableSlot(context: FunctionContext, reports: readonly Report[] = NO_REPORTS): Mapping | undefined {
+    const { core } = this;
+    const { slotAddress: address, ringMap } = context;
+    if (core.config.clearValid === 'off' || ringMap.covers(address, DESCRIPTOR_BYTES, Access.WRITE)) return ringMap;
+    const map = core.structure(context, address, DESCRIPTOR_BYTES, Access.WRITE);
+    if (map) return map;
+    core.failAccess(ErrorStep.DSC_GEN, core.memory.of(context.structurePasid), address, DESCRIPTOR_BYTES);
+    const { step, subStep } = core.failure;
+    this.stopWithError(context, [...reports, { step, subStep, address, index: context.readIndex }]);
+    return undefined;
+  }
+
+  /**
    * Clears vl and writes Read_Index behind the descriptor.
    * @param reports what the descriptor itself has to log, should this fail
-   * @returns false when the context was stopped because one of the two cannot be written
+   * @returns false when the context was stopped because Read_Index cannot be written
    */
-  private consumeSlot(context: FunctionContext, reports: Report[] = []): boolean {
+  private consumeSlot(context: FunctionContext, slot: Mapping, reports: readonly Report[] = NO_REPORTS): boolean {
     const { core } = this;
-    const address = context.slotAddress;
-    if (core.config.clearValid === 'on') {
-      const map = context.ringMap.covers(address, 4, Access.WRITE)
-        ? context.ringMap
-        : core.structure(context, address, DESCRIPTOR_BYTES, Access.WRITE);
-      if (!map) {
-        // The slot vanished while its descriptor ran (S-102): it cannot be consumed.
-        core.failAccess(ErrorStep.DSC_GEN, core.memory.of(context.structurePasid), address, DESCRIPTOR_BYTES);
-        const { step, subStep } = core.failure;
-        this.stopWithError(context, [...reports, { step, subStep, address, index: context.readIndex }]);
-        return false;
-      }
-      map.store32(address, context.descriptor[0] & ~VALID);
-    }
+    if (core.config.clearValid === 'on') slot.store32(context.slotAddress, context.descriptor[0] & ~VALID);
     this.advance(context);
     if (core.writeReadIndex(context)) return true;
     this.failStatus(context, reports);
@@ -340,7 +348,7 @@ export class Engine implements AdminHost {
     return 0;
   }
 
-  private stopWithError(context: FunctionContext, reports: Report[]): void {
+  private stopWithError(context: FunctionContext, reports: readonly Report[]): void {
     const { core } = this;
     if (!core.writeState(context, ContextState.ERR_FN)) {
       this.failStatus(context, reports);
@@ -351,7 +359,7 @@ export class Engine implements AdminHost {
   }
 
   /** CXT_STS cannot be written: what was done stands, the context leaves the running set (S-75). @returns 0 turns */
-  private failStatus(context: FunctionContext, reports: Report[] = []): number {
+  private failStatus(context: FunctionContext, reports: readonly Report[] = NO_REPORTS): number {
     const { core } = this;
     core.failAccess(ErrorStep.CXT_STS, core.memory.of(context.structurePasid), context.statusAddress, 16);
     const { step, subStep, address } = core.failure;
@@ -363,7 +371,7 @@ export class Engine implements AdminHost {
 
   private log(context: FunctionContext, report: Report): void {
     this.core.counters.errors++;
-    this.core.log.report({ ...report, reaction: Reaction.CONTEXT_STOPPED, context: context.number });
+    this.core.log.report({ reaction: Reaction.CONTEXT_STOPPED, context: context.number, ...report });
   }
 
   /** An internal error of one context, as only fault injection makes it (ref §8.3). */
@@ -447,7 +455,8 @@ export class Engine implements AdminHost {
     const { core } = this;
     if (context.work !== Work.NONE && context.stop === 'hard') {
       context.work = Work.NONE;
-      if (!this.consumeSlot(context)) return; // abandoned: consumed without completion (S-86)
+      const slot = this.writableSlot(context);
+      if (!slot || !this.consumeSlot(context, slot)) return; // abandoned: consumed without completion (S-86)
     }
     if (!core.writeReadIndex(context) || !core.writeState(context, CONTEXT_TRANSITIONS[context.state]?.stopped ?? ContextState.STOP_FN)) {
       this.failStatus(context);
@@ -524,14 +533,19 @@ export class Engine implements AdminHost {
   }
 }
 
+const NO_REPORTS: Report[] = [];
+
 /** True between the slices of a descriptor. */
 function isBusy(context: FunctionContext): boolean {
   return context.work !== Work.NONE;
 }
 
+/** What is to be logged; by default about the context at hand, which is stopped. */
 interface Report {
   step: ErrorStep;
   subStep: SubStep;
+  reaction?: Reaction;
+  context?: number;
   index?: number;
   operand?: number;
   address?: number;

@@ -1,6 +1,6 @@
 import { Submission, type SubmissionListener } from '../driver/completions.js';
-import type { Context, SdxiDriver } from '../driver/index.js';
-import { SdxiError } from '../errors.js';
+import type { Context, DescriptorBatch, SdxiDriver } from '../driver/index.js';
+import { BusLostError, ClosedError, FunctionError, SdxiError } from '../errors.js';
 import type { Plan } from './plan.js';
 
 /** What one function has done for a mover. */
@@ -55,6 +55,12 @@ export class Part implements SubmissionListener {
   }
 }
 
+/** What of a part goes out with a portion. */
+interface Share {
+  readonly part: Part;
+  readonly count: number;
+}
+
 /** A quarter of the ring at most goes out at once, so that the function always has the next portion while one completes. */
 const PORTIONS = 4;
 
@@ -71,6 +77,7 @@ export class Channel {
   private queue: Part[] = [];
   private head = 0;
   private scheduled = false;
+  private repairing = false;
   private readonly flushNow = () => this.flush();
 
   constructor(driver: SdxiDriver, context: Context) {
@@ -155,46 +162,67 @@ export class Channel {
   /** Puts the next `count` operations into the ring. */
   private send(count: number): void {
     const { context, queue, stats } = this;
+    const shares: Share[] = [];
     let bytes = 0;
     for (let i = this.head, left = count; left > 0; i++) {
-      const { plan, next } = queue[i];
-      const share = Math.min(left, plan.count - next);
-      bytes += plan.bytesOf(next, share);
+      const part = queue[i];
+      const share = Math.min(left, part.plan.count - part.next);
+      shares.push({ part, count: share });
+      bytes += part.plan.bytesOf(part.next, share);
       left -= share;
     }
     const batch = context.begin(count, { bytes });
-    const complete: Part[] = [];
-    for (let left = count; left > 0; ) {
-      const part = queue[this.head];
-      const { plan, next } = part;
-      const share = Math.min(left, plan.count - next);
-      plan.emit(batch, next, share);
-      batch.cut(part.submission);
-      left -= share;
+    if (!this.emit(batch, shares)) return;
+    for (const { part, count: share } of shares) {
       part.next += share;
-      if (part.next === plan.count) {
-        this.head++;
-        this.queuedBytes -= plan.bytes;
-        complete.push(part);
-      }
+      if (part.next < part.plan.count) break;
+      this.head++;
+      this.queuedBytes -= part.plan.bytes;
     }
     if (this.head * 2 >= queue.length) {
       this.queue = queue.slice(this.head);
       this.head = 0;
     }
     batch.submit();
-    for (const part of complete) part.submission.seal();
+    for (const { part } of shares) if (part.next === part.plan.count) part.submission.seal();
     stats.descriptors += count;
     stats.bytes += bytes;
     stats.doorbells++;
   }
 
-  /** Nothing can be sent any more. */
+  /** @returns false when a part cannot be encoded: it has failed then, and the batch is NOPs */
+  private emit(batch: DescriptorBatch, shares: readonly Share[]): boolean {
+    for (const { part, count } of shares) {
+      try {
+        part.plan.emit(batch, part.next, count);
+      } catch (error) {
+        batch.abandon();
+        this.withdraw(part);
+        part.submission.seal(error as Error);
+        return false;
+      }
+      batch.cut(part.submission);
+    }
+    return true;
+  }
+
+  /** Nothing can be sent: the context is broken, or the function is gone. */
   private failAll(error: Error): void {
+    if (!(error instanceof BusLostError || error instanceof ClosedError || error instanceof FunctionError)) this.repair();
     const waiting = this.queue.slice(this.head);
     this.queue = [];
     this.head = 0;
     this.queuedBytes = 0;
     for (const part of waiting) part.submission.seal(error);
+  }
+
+  /** A context that is broken gets a new chance after each request that it has failed. */
+  private repair(): void {
+    if (this.repairing) return;
+    this.repairing = true;
+    const done = () => {
+      this.repairing = false;
+    };
+    this.context.recover().then(done, done);
   }
 }

@@ -1,7 +1,7 @@
-import type { DmaRange, IovaSpace, SdxiDriver } from '../driver/index.js';
+import { Cleaner, type DmaRange, type IovaSpace, type SdxiDriver } from '../driver/index.js';
 import { ArgumentError, SdxiError } from '../errors.js';
 import { Access } from '../memory/address-space.js';
-import { Arena, type Block, bytesOf } from '../memory/arena.js';
+import { Arena, type Block } from '../memory/arena.js';
 import { type PinnableMemory, pinRegion, type Region } from '../memory/region.js';
 import { RangeIndex } from './range-index.js';
 
@@ -75,6 +75,7 @@ export class MemoryTable {
   readonly iovas: IovaSpace;
   private readonly drivers: readonly SdxiDriver[];
   private readonly arena: Arena;
+  private readonly cleaner = new Cleaner();
   private readonly chunks = new Map<Region, Chunk>();
   private readonly blocks = new Map<Grant, Block>();
   private readonly registered = new Set<Grant>();
@@ -90,15 +91,16 @@ export class MemoryTable {
 
   /**
    * The DMA address of a view; {@link grant} says whose it is. Tens of ns: this runs for every operand.
+   * @param byteLength of the view, which the caller has looked up already
    * @throws SdxiError ERR_SDXI_NOT_REGISTERED, ERR_SDXI_DETACHED
    */
-  locate(view: ArrayBufferView, what: string): number {
+  locate(view: ArrayBufferView, byteLength: number, what: string): number {
     const { buffer, byteOffset } = view;
     if (buffer !== this.lastBuffer) {
       this.lastBuffer = buffer;
       this.lastIndex = this.byBuffer.get(buffer);
     }
-    const grant = this.lastIndex?.find(byteOffset, byteOffset + view.byteLength);
+    const grant = this.lastIndex?.find(byteOffset, byteOffset + byteLength);
     if (grant === undefined) throw this.unknown(view, what);
     this.grant = grant;
     return grant.iova + (byteOffset - grant.start);
@@ -132,7 +134,7 @@ export class MemoryTable {
       throw new ArgumentError(`memory cannot be aligned to ${alignment}`, { hint: 'use a power of two up to 4096', fields: { alignment } });
     }
     const block = this.arena.allocate(byteLength, Math.max(alignment, 64));
-    const bytes = bytesOf(block).fill(0);
+    const bytes = this.cleaner.clean(block);
     const { iova } = this.chunks.get(block.region) as Chunk;
     const grant = new Grant(iova + block.offset, block.region.address + block.offset, bytes.byteOffset, byteLength);
     this.index(bytes.buffer).add(grant);
@@ -160,7 +162,7 @@ export class MemoryTable {
   scratch(byteLength: number, alignment = 64): Scratch {
     const block = this.arena.allocate(byteLength, alignment);
     const { iova } = this.chunks.get(block.region) as Chunk;
-    return { bytes: bytesOf(block), iova: iova + block.offset, free: () => this.arena.free(block) };
+    return { bytes: this.cleaner.clean(block), iova: iova + block.offset, free: () => this.arena.free(block) };
   }
 
   /** @see Mover.register */

@@ -37,13 +37,16 @@ export class Work {
   readonly plan = new Plan();
   readonly grants: Grant[] = [];
   readonly scratch: Scratch[] = [];
+  private recent: Grant | undefined;
+  private before: Grant | undefined;
 
-  /** Notes that a grant is used; twice in a row costs nothing. */
+  /** Notes that a grant is used. Work mostly goes back and forth between two, which are looked at first; noting one again is harmless. */
   use(grant: Grant): void {
-    const { grants } = this;
-    if (grants.length > 0 && grants[grants.length - 1] === grant) return;
+    if (grant === this.recent || grant === this.before) return;
+    this.before = this.recent;
+    this.recent = grant;
     grant.users++;
-    grants.push(grant);
+    this.grants.push(grant);
   }
 
   /** Nothing of it is in flight any more, or it never was. */
@@ -90,17 +93,13 @@ export class Planner {
     checkView(source, 'source');
     checkView(destination, 'destination');
     const size = source.byteLength;
-    if (size === 0) memory.checkEmpty(source, 'source');
-    if (destination.byteLength === 0) memory.checkEmpty(destination, 'destination');
-    if (size !== destination.byteLength) {
-      throw new ArgumentError(`source has ${size} bytes, destination ${destination.byteLength}`, {
-        hint: 'give two views of the same length (subarray)',
-      });
+    if (destination.byteLength !== size || size === 0) {
+      this.checkLengths(source, destination);
+      return;
     }
-    if (size === 0) return;
-    const from = memory.locate(source, 'source');
+    const from = memory.locate(source, size, 'source');
     const sourceGrant = memory.grant;
-    const to = memory.locate(destination, 'destination');
+    const to = memory.locate(destination, size, 'destination');
     const { grant } = memory;
     work.use(sourceGrant);
     work.use(grant);
@@ -108,6 +107,16 @@ export class Planner {
     const distance = grant.address - grant.iova + to - (sourceGrant.address - sourceGrant.iova + from);
     if (distance < size && distance > -size) this.overlapping(work, size, from, to, distance, fence);
     else this.pieces(work.plan, size, from, to, fence);
+  }
+
+  /** Out of line: not for work as usual. @throws unless both are empty */
+  private checkLengths(source: ArrayBufferView, destination: ArrayBufferView): void {
+    for (const view of [source, destination])
+      if (view.byteLength === 0) this.memory.checkEmpty(view, view === source ? 'source' : 'destination');
+    if (source.byteLength === destination.byteLength) return;
+    throw new ArgumentError(`source has ${source.byteLength} bytes, destination ${destination.byteLength}`, {
+      hint: 'give two views of the same length (subarray)',
+    });
   }
 
   private pieces(plan: Plan, size: number, from: number, to: number, fence: boolean): void {
@@ -145,7 +154,7 @@ export class Planner {
     if (size === 0) memory.checkEmpty(destination, 'destination');
     const block = typeof value === 'number' ? this.byteBlock(value) : this.patternBlock(work, value);
     if (size === 0) return;
-    const to = memory.locate(destination, 'destination');
+    const to = memory.locate(destination, size, 'destination');
     work.use(memory.grant);
     // pieceMax is a multiple of 4 KiB, so that each piece starts with the first byte of the block.
     for (let done = 0; done < size; done += pieceMax) work.plan.fill(Math.min(pieceMax, size - done), block, to + done, fence);
@@ -164,7 +173,7 @@ export class Planner {
       memory.checkEmpty(destination, 'destination');
       return;
     }
-    const to = memory.locate(destination, 'destination');
+    const to = memory.locate(destination, destination.byteLength, 'destination');
     work.use(memory.grant);
     // The caller may change the data while this waits for its turn.
     work.plan.writeImmediate(Uint8Array.from(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)), to, fence);
@@ -182,7 +191,7 @@ export class Planner {
     if (width === 0) this.memory.checkEmpty(target, 'target');
     if (width !== 4 && width !== 8)
       throw new ArgumentError(`an atomic operation works on 4 or 8 bytes, not ${width}`, { hint: 'give a view of exactly that length' });
-    const at = this.memory.locate(target, 'target');
+    const at = this.memory.locate(target, width, 'target');
     if (at % width !== 0) {
       throw new ArgumentError(`the target is not aligned to ${width} bytes`, {
         hint: 'its address in memory counts: alloc() memory is aligned to 64 bytes',

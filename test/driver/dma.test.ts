@@ -57,6 +57,19 @@ describe('the DMA memory of a function', () => {
     expect(page.address % 4096).toBe(0);
   });
 
+  it('memory that is used again is zero wherever it was used before', () => {
+    const dma = new DmaSpace(new InlineBus());
+    const first = dma.allocate(1000);
+    const second = dma.allocate(1000);
+    first.bytes.fill(1);
+    second.bytes.fill(2);
+    first.free();
+    second.free();
+    const both = dma.allocate(10_000);
+    expect(both.iova).toBe(first.iova);
+    expect(both.bytes.every((byte) => byte === 0)).toBe(true);
+  });
+
   it('a mapping that the bus refuses costs no addresses', () => {
     const bus = new InlineBus();
     const dma = new DmaSpace(

@@ -67,7 +67,9 @@ describe.each(BUSES)('limits and recovery over $name', ({ open }) => {
 
   it('F-1: work that takes too long rejects at its deadline, is taken back, and the context goes on', async () => {
     let deaf = false;
-    await setUp((bus) => wrap(bus, { writeDoorbell: (offset, value) => (deaf && offset > 0 ? undefined : bus.writeDoorbell(offset, value)) }));
+    await setUp((bus) =>
+      wrap(bus, { writeDoorbell: (offset, value) => (deaf && offset > 0 ? undefined : bus.writeDoorbell(offset, value)) }),
+    );
     await copy().done;
     deaf = true;
     const started = performance.now();
@@ -82,7 +84,9 @@ describe.each(BUSES)('limits and recovery over $name', ({ open }) => {
 
   it('submitAndSpin ends at its deadline too', async () => {
     let deaf = false;
-    await setUp((bus) => wrap(bus, { writeDoorbell: (offset, value) => (deaf && offset > 0 ? undefined : bus.writeDoorbell(offset, value)) }));
+    await setUp((bus) =>
+      wrap(bus, { writeDoorbell: (offset, value) => (deaf && offset > 0 ? undefined : bus.writeDoorbell(offset, value)) }),
+    );
     await copy().done;
     deaf = true;
     const batch = context.begin(1);

@@ -53,18 +53,21 @@ describe('ref §6.5 context state machine', () => {
     expect(rig.hex(p.status, 16)).toBe(status(RUN, 1));
   });
 
-  it.each([STOP_SW, STOP_FN, ERR_FN])('ref §6.5 row 2 O-10 state 0x%x, software stores RUN and rings: the function picks it up at the doorbell', (state) => {
-    const { rig } = traced();
-    const p = rig.prepare(1, { state });
-    rig.run(p, nop());
-    expect(rig.hex(p.status, 16)).toBe(status(state, 0));
-    rig.setState(p, RUN);
-    rig.drain();
-    expect(rig.hex(p.status, 16)).toBe(status(RUN, 0));
-    rig.fn.ringDoorbell(1, 1);
-    rig.drain();
-    expect(rig.hex(p.status, 16)).toBe(status(RUN, 1));
-  });
+  it.each([STOP_SW, STOP_FN, ERR_FN])(
+    'ref §6.5 row 2 O-10 state 0x%x, software stores RUN and rings: the function picks it up at the doorbell',
+    (state) => {
+      const { rig } = traced();
+      const p = rig.prepare(1, { state });
+      rig.run(p, nop());
+      expect(rig.hex(p.status, 16)).toBe(status(state, 0));
+      rig.setState(p, RUN);
+      rig.drain();
+      expect(rig.hex(p.status, 16)).toBe(status(RUN, 0));
+      rig.fn.ringDoorbell(1, 1);
+      rig.drain();
+      expect(rig.hex(p.status, 16)).toBe(status(RUN, 1));
+    },
+  );
 
   it('ref §6.5 row 3 RUN with CXT_STOP: STOPG_SW, then STOP_SW', () => {
     const { rig, trace, admin } = traced();

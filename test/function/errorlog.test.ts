@@ -224,7 +224,7 @@ describe('decisions about the log', () => {
     expect(bytes.slice(120)).toBe('00000000');
   });
 
-  it('S-58 what goes wrong is logged in this function’s own log, in the order in which it happened', () => {
+  it('ref §8.5 records stand in the log in the order in which things went wrong', () => {
     const { rig, fail } = failing();
     const q = rig.running(2);
     fail();

@@ -127,7 +127,7 @@ function administer(subtype: number, options: Admin): Encode {
 /** CXT_START.NM, or .RS with `resume`; `doorbell` sets dv and db_value. */
 export function start(first: number, last: number, options: Admin & { resume?: boolean; doorbell?: bigint } = {}): Encode {
   const { resume, doorbell, words } = options;
-  const value = doorbell === undefined ? {} : { 4: Number(doorbell & 0xffff_ffffn), 5: Number(doorbell >> 32n) };
+  const value: Record<number, number> = doorbell === undefined ? {} : { 4: Number(doorbell & 0xffff_ffffn), 5: Number(doorbell >> 32n) };
   return administer(resume ? 0x08 : 0x03, {
     flags: FLAG.FE,
     contexts: [first, last],

@@ -14,7 +14,6 @@ const { arch } = vi.hoisted(() => {
 });
 Object.defineProperty(process, 'arch', { value: arch, configurable: true });
 
-
 const { RUN, ERR_FN } = ContextState;
 
 /** Watches everything that one descriptor of a context can change. */

@@ -1,9 +1,9 @@
-/** The register block (ref §2): widths, reserved bits, limits, doorbells. */
+/** The register block (ref §2): reset values, widths, reserved bits. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ContextState, Reg } from '../../src/spec/index.js';
-import { CSB, failed, provoke } from './expect.js';
-import { atomic, copy, interrupt, nop, repcopy } from './ops.js';
+import { CSB } from './expect.js';
+import { copy, nop, repcopy } from './ops.js';
 import { LAYOUT, Rig } from './rig.js';
 
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
@@ -23,6 +23,11 @@ const WRITABLE: [string, number, bigint][] = [
 
 /** STOP_HD in the low bits of CTL0 is ignored in STOP, so that all registers can be written freely. */
 const PATTERN = 0xdead_beef_0bad_cafen;
+
+function bound(config: ConstructorParameters<typeof Rig>[0]) {
+  const rig = new Rig(config);
+  return { rig, reg: (offset: number) => rig.reg(offset) };
+}
 
 describe('reset values and capabilities', () => {
   it.each([
@@ -74,11 +79,6 @@ describe('reset values and capabilities', () => {
     expect((new Rig().reg(Reg.CAP0) >> 20n) & 7n).toBe(0n);
   });
 });
-
-function bound(config: ConstructorParameters<typeof Rig>[0]) {
-  const rig = new Rig(config);
-  return { rig, reg: (offset: number) => rig.reg(offset) };
-}
 
 describe('access sizes', () => {
   it.each(WRITABLE)('O-23 %s takes one 64-bit write or two 32-bit writes in either order', (_name, offset, mask) => {
@@ -152,7 +152,16 @@ describe('access sizes', () => {
   it('S-100 writes that are not 4 or 8 naturally aligned bytes inside BAR 0 are dropped and counted', () => {
     const rig = new Rig();
     const bad: [number, number][] = [1, 2, 3, 5, 6, 7, 16].map((size) => [Reg.ERR_RD, size]);
-    bad.push([Reg.ERR_RD + 4, 8], [Reg.ERR_RD + 1, 4], [Reg.ERR_RD + 2, 4], [Reg.ERR_RD + 2, 8], [0x80000, 8], [0x7fffc, 8], [-8, 8], [0.5, 4]);
+    bad.push(
+      [Reg.ERR_RD + 4, 8],
+      [Reg.ERR_RD + 1, 4],
+      [Reg.ERR_RD + 2, 4],
+      [Reg.ERR_RD + 2, 8],
+      [0x80000, 8],
+      [0x7fffc, 8],
+      [-8, 8],
+      [0.5, 4],
+    );
     for (const [offset, size] of bad) rig.fn.writeRegister(offset, size, ALL_ONES);
     expect(rig.fn.counters.writesDropped).toBe(bad.length);
     for (const [name, offset] of Object.entries(Reg)) expect(`${name} ${rig.reg(offset)}`).toBe(`${name} ${new Rig().reg(offset)}`);
@@ -232,158 +241,5 @@ describe('registers and places without meaning', () => {
       expect(rig.reg(Reg.ERR_WRT)).toBe(order.includes(1) ? 1n : 0n);
       expect(rig.interrupts).toEqual(order.includes(1) && order.includes(0) ? [0] : []);
     }
-  });
-});
-
-describe('CTL2: limits chosen by software (ref §2.5)', () => {
-  it('O-5 CTL2 is written after ACTIVE, its max_cxt = count is clamped, and it reads back unclamped', () => {
-    const rig = new Rig();
-    rig.activate();
-    rig.setReg(Reg.CTL2, 0x0000_0018_0040_800bn);
-    expect(rig.reg(Reg.CTL2)).toBe(0x0000_0018_0040_800bn);
-    rig.fn.ringDoorbell(63, 0);
-    expect(rig.fn.counters.doorbellsDropped).toBe(0);
-    rig.fn.ringDoorbell(64, 0);
-    expect(rig.fn.counters.doorbellsDropped).toBe(1);
-    const p = rig.running(1);
-    const csb = rig.csb(p);
-    rig.run(p, copy(LAYOUT.data, LAYOUT.data + 64, 8, { csb }));
-    expect(rig.hex(csb, 32)).toBe(CSB.done);
-  });
-
-  it('ref §2.5 a smaller max_cxt is in force at once', () => {
-    const rig = new Rig();
-    rig.activate();
-    rig.setReg(Reg.CTL2, 0x0000_0018_0004_800bn);
-    rig.fn.ringDoorbell(5, 0);
-    expect(rig.fn.counters.doorbellsDropped).toBe(1);
-    rig.fn.ringDoorbell(4, 0);
-    expect(rig.fn.counters.doorbellsDropped).toBe(1);
-  });
-
-  it.each([
-    ['atomic', (csb: number) => atomic(0x02, 8, LAYOUT.data, { csb })],
-    ['interrupt', (csb: number) => interrupt(0, { csb })],
-  ])('ref §2.5 a group taken out of opb_000_avl is gone for a context that runs: %s', (_title, encode) => {
-    const rig = new Rig();
-    rig.activate();
-    const p = rig.running(1);
-    rig.akey(p, 0, { vl: 1, iv: 1 });
-    const csb = rig.csb(p, 9);
-    rig.run(p, encode(csb));
-    expect(rig.hex(csb, 32)).toBe(CSB.done);
-    rig.setReg(Reg.CTL2, 0x003f_800bn);
-    expect(provoke(rig, p, encode).csb).toBe(CSB.failed);
-  });
-
-  it.each([
-    ['CAP1', { maxBuffer: 0 }, 11, undefined],
-    ['CTL2', {}, 11, 0x0000_0018_003f_8000n],
-    ['L1', {}, 0, undefined],
-  ])('O-24 S-42 max_buffer is the smallest of CAP1, CTL2 and L1, here that of %s: 2 MiB pass, one byte more does not', (_who, config, l1, ctl2) => {
-    const rig = new Rig(config);
-    rig.activate();
-    if (ctl2 !== undefined) rig.setReg(Reg.CTL2, ctl2);
-    const p = rig.running(1, { l1: { max_buffer: l1 } });
-    const csb = rig.csb(p, 9);
-    rig.run(p, repcopy(LAYOUT.data, LAYOUT.data + 4096, 2 ** 21, { csb }));
-    expect(rig.hex(csb, 32)).toBe(CSB.done);
-    expect(rig.readIndex(p)).toBe(1);
-    const after = provoke(rig, p, (c) => repcopy(LAYOUT.data, LAYOUT.data + 4096, 2 ** 21 + 1, { csb: c }));
-    expect(after.records).toEqual(failed({ step: 7, sub: 3, context: 1, index: 1 }).records);
-  });
-
-  it('O-24 max_buffer = 15 in L1 is no error either', () => {
-    const rig = new Rig();
-    rig.activate();
-    const p = rig.running(1, { l1: { max_buffer: 15 } });
-    const csb = rig.csb(p);
-    rig.run(p, copy(LAYOUT.data, LAYOUT.data + 64, 64, { csb }));
-    expect(rig.hex(csb, 32)).toBe(CSB.done);
-  });
-
-  it('O-16 S-7 NOP, COPY and admin operations do not look at the bitmaps', () => {
-    const rig = new Rig({ opGroups: 0 });
-    const admin = rig.activate();
-    rig.setReg(Reg.CTL2, 0x003f_800bn);
-    const p = rig.running(1, { l1: { opb_000_enb: 0 } });
-    const [a, b] = [rig.csb(p, 0), rig.csb(p, 1)];
-    rig.run(p, nop({ csb: a }), copy(LAYOUT.data, LAYOUT.data + 64, 8, { csb: b }));
-    const c = rig.csb(admin);
-    rig.run(admin, nop({ csb: c }));
-    expect([a, b, c].map((at) => rig.hex(at, 32))).toEqual([CSB.done, CSB.done, CSB.done]);
-  });
-});
-
-describe('doorbells (ref §2.13)', () => {
-  /** A context with one NOP that waits for its doorbell. */
-  function waiting(config = {}) {
-    const rig = new Rig(config);
-    rig.activate();
-    const p = rig.running(1);
-    rig.write(p, 0, nop());
-    rig.claim(p, 1);
-    const rings = (offset: number, size: number) => {
-      rig.fn.writeDoorbell(offset, size, 1n);
-      rig.drain();
-      return rig.readIndex(p) === 1;
-    };
-    return { rig, rings };
-  }
-
-  it('S-2 an 8-byte write at the start of a stride wakes the context; so does a 4-byte one', () => {
-    expect(waiting().rings(0x1000, 8)).toBe(true);
-    expect(waiting().rings(0x1000, 4)).toBe(true);
-  });
-
-  it('S-2 a 4-byte write at offset 4 is ignored and counted', () => {
-    const { rig, rings } = waiting();
-    expect(rings(0x1004, 4)).toBe(false);
-    expect(rig.fn.counters.writesDropped).toBe(1);
-  });
-
-  it('S-2 with strictDoorbell only the 8-byte write counts', () => {
-    const { rig, rings } = waiting({ strictDoorbell: 'on' });
-    expect(rings(0x1000, 4)).toBe(false);
-    expect(rig.fn.counters.writesDropped).toBe(1);
-    expect(rings(0x1000, 8)).toBe(true);
-  });
-
-  it.each([
-    [0x1008, 8],
-    [0x1800, 8],
-    [0x1001, 8],
-    [0x1000, 1],
-    [0x1000, 2],
-    [0x1000, 16],
-    [-0x1000, 8],
-    [0x1000 + 0.5, 8],
-  ])('S-100 a doorbell write at 0x%s of %d bytes is dropped and counted', (offset, size) => {
-    const { rig, rings } = waiting();
-    expect(rings(offset, size)).toBe(false);
-    expect(rig.fn.counters.writesDropped).toBe(1);
-  });
-
-  it.each([
-    [0, 0x5000],
-    [2, 0x14000],
-    [7, 0x280000],
-  ])('ref §13.3 the doorbell of context 5 with stride field %d lies at 0x%s', (dbStride, offset) => {
-    const rig = new Rig({ dbStride });
-    rig.activate();
-    const p = rig.prepare(5, { state: ContextState.RUN });
-    rig.write(p, 0, nop());
-    rig.claim(p, 1);
-    rig.fn.writeDoorbell(offset, 8, 1n);
-    rig.drain();
-    expect(rig.readIndex(p)).toBe(1);
-  });
-
-  it('ref §2.13 a doorbell above the effective max_cxt is ignored, wherever it lies', () => {
-    const rig = new Rig();
-    rig.activate();
-    for (const offset of [64 * 4096, 0xffff * 4096, 2 ** 40]) rig.fn.writeDoorbell(offset, 8, 1n);
-    expect(rig.fn.step(1)).toBe(0);
-    expect(rig.fn.counters).toMatchObject({ doorbellsDropped: 3, errors: 0 });
   });
 });

@@ -12,7 +12,11 @@ describe.each(URIS)('overlapping ranges over $name', ({ uri }) => {
     pattern(original);
     const buffer = mover.alloc(size);
     const length = fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 1, max: 250_000 }));
-    const distance = fc.oneof(fc.integer({ min: -70, max: 70 }), fc.integer({ min: -40_000, max: 40_000 }), fc.integer({ min: -200_000, max: 200_000 }));
+    const distance = fc.oneof(
+      fc.integer({ min: -70, max: 70 }),
+      fc.integer({ min: -40_000, max: 40_000 }),
+      fc.integer({ min: -200_000, max: 200_000 }),
+    );
     await fc.assert(
       fc.asyncProperty(length, distance, fc.nat(), async (bytes, apart, where) => {
         const room = size - bytes - Math.abs(apart);

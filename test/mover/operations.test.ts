@@ -143,7 +143,15 @@ describe.each(URIS)('operations over $name', ({ uri }) => {
       ['atomic name', () => mover.atomic('nand' as AtomicName, buffer.subarray(0, 4), { operand: 1 }), 'ERR_SDXI_ARGUMENT'],
       ['atomic operand', () => mover.atomic('uadd', buffer.subarray(0, 4), { operand: 0.5 }), 'ERR_SDXI_ARGUMENT'],
       ['batch operation', () => mover.batch([{ op: 'move' } as never]), 'ERR_SDXI_ARGUMENT'],
-      ['batch element', () => mover.batch([{ op: 'fill', destination: buffer, value: 1 }, { op: 'fill', destination: Buffer.alloc(1), value: 1 }]), 'ERR_SDXI_NOT_REGISTERED'],
+      [
+        'batch element',
+        () =>
+          mover.batch([
+            { op: 'fill', destination: buffer, value: 1 },
+            { op: 'fill', destination: Buffer.alloc(1), value: 1 },
+          ]),
+        'ERR_SDXI_NOT_REGISTERED',
+      ],
     ];
     for (const [what, action, code] of bad) expect([what, (await rejection(action())).code]).toEqual([what, code]);
     expect(buffer.every((byte) => byte === 0)).toBe(true);

@@ -140,7 +140,12 @@ export function copySlice(core: Core, context: FunctionContext): Outcome {
   context.work = Work.COPY;
   const { source, destination } = context;
   if (!source) return failBuffer(core, undefined, context.sourceAddress, 0);
-  if (!destination) return failBuffer(core, undefined, context.destinationAddress, 1);
+  if (!destination) {
+    // The source is read before the destination is written (S-44).
+    const from = context.sourceAddress;
+    const readable = source.find(from, 1, Access.READ) !== undefined;
+    return readable ? failBuffer(core, undefined, context.destinationAddress, 1) : failBuffer(core, source, from, 0);
+  }
   const sliceEnd = Math.min(context.done + SLICE_BYTES, context.total);
   while (context.done < sliceEnd) {
     const left = sliceEnd - context.done;
@@ -215,7 +220,18 @@ export function repcopy(core: Core, context: FunctionContext): Outcome {
   context.destinationAddress = descriptor[7] * TWO32 + descriptor[6];
   context.total = size;
   context.done = 0;
+  context.uniform = size > UNIFORM_BYTES ? uniformByte(context.block as Uint8Array) : -1;
   return fillSlice(core, context);
+}
+
+/** A fill of at least this size is worth a look whether its block is one byte repeated. */
+const UNIFORM_BYTES = 4 * REPCOPY_BLOCK;
+
+/** The byte that a block consists of (zeroing memory is what REPCOPY is there for), or -1. */
+function uniformByte(block: Uint8Array): number {
+  const byte = block[0];
+  for (let i = 1; i < block.length; i++) if (block[i] !== byte) return -1;
+  return byte;
 }
 
 /** Reads the operand 0 of a REPCOPY into the context's private block. */
@@ -251,8 +267,15 @@ export function fillSlice(core: Core, context: FunctionContext): Outcome {
     const map = destinationAt(context, space, to);
     if (!map?.covers(to, 1, Access.WRITE)) return failBuffer(core, space, to, 1);
     const phase = context.done % REPCOPY_BLOCK;
-    const length = Math.min(sliceEnd - context.done, REPCOPY_BLOCK - phase, map.end - to);
-    map.u8.set(length === REPCOPY_BLOCK ? block : block.subarray(phase, phase + length), to + map.shift);
+    const room = Math.min(sliceEnd - context.done, map.end - to);
+    const start = to + map.shift;
+    let length = room;
+    if (context.uniform >= 0) {
+      map.u8.fill(context.uniform, start, start + room); // twice as fast as copying the block: nothing is read
+    } else {
+      length = Math.min(room, REPCOPY_BLOCK - phase);
+      map.u8.set(length === REPCOPY_BLOCK ? block : block.subarray(phase, phase + length), start);
+    }
     context.done += length;
     core.counters.bytes += length;
   }

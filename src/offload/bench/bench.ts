@@ -8,7 +8,7 @@ import { Functions } from '../functions.js';
 import { closeAll } from '../lane.js';
 import { Prng } from '../prng.js';
 import { type Machine, thisMachine } from './machine.js';
-import type { PumpLane } from './pump.js';
+import { type PumpLane, runCpuPass, runPass } from './pump.js';
 import { type BenchRow, type Ground, measureRow, type RowShape } from './rows.js';
 import { type Latency, registerRead, roundTrip } from './single.js';
 
@@ -47,6 +47,7 @@ const GIB = 2 ** 30;
 /** REPCOPY repeats blocks of this size; smaller fills are copies in all but name. */
 const FILL_MIN = 4096;
 const FILL_BYTE = 0x5a;
+const WARM_UP_MS = 600;
 
 /** The rows that these options ask for: every copy, and fills at the greatest depth. A size larger than a span has no row there. */
 function shapesOf({ sizes, depths, spans }: BenchOptions): RowShape[] {
@@ -67,6 +68,19 @@ function scatter(bytes: Buffer, sources: number): void {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, sources >>> 2);
   for (let at = 2 ** 18; at < words.length; at++) words[at] = words[at - 2 ** 18] ^ Math.imul(at, 0x9e37_79b1);
   bytes.fill(FILL_BYTE, 0, FILL_MIN);
+}
+
+/** Runs until the engine's code and ours is compiled as it stays: that takes millions of descriptors. */
+function warmUp({ lanes, bytes }: Ground, span: number): void {
+  const end = performance.now() + WARM_UP_MS;
+  const count = 20_000;
+  for (let start = 0; performance.now() < end; start += count) {
+    for (const op of ['copy', 'fill'] as const) {
+      runPass(lanes, { op, size: 64, span, depth: 256, start, count });
+      runCpuPass(bytes, { op, size: 64, span, start, count });
+    }
+    runPass(lanes, { op: 'copy', size: 64, span, depth: 1, start, count: 1000 });
+  }
 }
 
 /** Contexts for a row, on all functions alike. */
@@ -135,6 +149,7 @@ async function measureRings(options: BenchOptions, shapes: RowShape[]): Promise<
       const opened = await openLanes(drivers, iovas, count, ringEntries);
       const ground: Ground = { lanes: opened.lanes, contexts: count, functions: drivers.length, bytes };
       try {
+        warmUp(ground, span);
         single ??= { roundTrip: roundTrip(opened.lanes[0], span), registerRead: registerRead(drivers[0].bus, opened.lanes[0], span) };
         for (const shape of shapes) {
           const row = await measureRow(ground, shape, signal);

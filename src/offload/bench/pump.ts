@@ -8,8 +8,9 @@ import { DESCRIPTOR_BYTES } from '../../spec/limits.js';
 const PASS_TIMEOUT_MS = 60_000;
 /** Looks at completion blocks between two looks at the clock. */
 const LOOKS = 64;
-/** A wait beyond this is given to whoever else needs the processor, in pieces of about as much. */
-const SPIN_MS = 0.05;
+/** A wait beyond this is given to whoever else needs the processor. Shorter than it takes to wake a function, each sleep would let that fall asleep too. */
+const SPIN_MS = 0.3;
+const SLEEP_MS = 0.05;
 const SLOT_WORDS = DESCRIPTOR_BYTES / 4;
 
 /** One context, and where the memory of the measurement lies for its function. */
@@ -57,7 +58,7 @@ export class Patience {
     const now = performance.now();
     if (this.looks === LOOKS) this.since = now;
     if (now - this.since < SPIN_MS) return false;
-    Atomics.wait(IDLE, 0, 0, SPIN_MS);
+    Atomics.wait(IDLE, 0, 0, SLEEP_MS);
     return true;
   }
 }

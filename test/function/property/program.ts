@@ -57,34 +57,48 @@ const operand: fc.Arbitrary<Operand> = fc.record({
     { weight: 3, arbitrary: fc.constantFrom('start' as const, 'end' as const) },
     { weight: 1, arbitrary: fc.constantFrom('csb' as const, 'ring' as const) },
   ),
-  shift: fc.oneof({ weight: 3, arbitrary: fc.nat(100_000) }, { weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.integer({ min: -9, max: 9 }) }),
+  shift: fc.oneof(
+    { weight: 3, arbitrary: fc.nat(100_000) },
+    { weight: 3, arbitrary: fc.constant(0) },
+    { weight: 1, arbitrary: fc.integer({ min: -9, max: 9 }) },
+  ),
   wild: fc.option(fc.constantFrom(...WILD), { freq: 30, nil: undefined }),
 });
 
-const U64 = fc.oneof(fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }), fc.constantFrom(0n, 1n, 0xffff_ffffn, 1n << 31n, 1n << 63n, (1n << 64n) - 1n));
+const U64 = fc.oneof(
+  fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }),
+  fc.constantFrom(0n, 1n, 0xffff_ffffn, 1n << 31n, 1n << 63n, (1n << 64n) - 1n),
+);
 
 const op = (large: boolean, admin: boolean): fc.Arbitrary<Op> =>
   fc.record({
     kind: fc.oneof(
-      { weight: 10, arbitrary: fc.constant('copy' as const) },
-      { weight: 3, arbitrary: fc.constant('repcopy' as const) },
-      { weight: 5, arbitrary: fc.constant('imm' as const) },
-      { weight: 5, arbitrary: fc.constant('atomic' as const) },
-      { weight: 3, arbitrary: fc.constantFrom('nop' as const, 'intr' as const) },
-      { weight: 1, arbitrary: fc.constant('weird' as const) },
-      { weight: admin ? 30 : 0.5, arbitrary: fc.constant('admin' as const) },
+      { weight: 30, arbitrary: fc.constant('copy' as const) },
+      { weight: 9, arbitrary: fc.constant('repcopy' as const) },
+      { weight: 15, arbitrary: fc.constant('imm' as const) },
+      { weight: 15, arbitrary: fc.constant('atomic' as const) },
+      { weight: 9, arbitrary: fc.constantFrom('nop' as const, 'intr' as const) },
+      { weight: 2, arbitrary: fc.constant('weird' as const) },
+      { weight: admin ? 90 : 1, arbitrary: fc.constant('admin' as const) },
     ),
-    flags: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 4, arbitrary: fc.constantFrom(0x2, 0x4, 0x6, 0x10, 0x20, 0xc0) }, { weight: 0.2, arbitrary: fc.constant(0x8) }),
+    flags: fc.oneof(
+      { weight: 30, arbitrary: fc.constant(0) },
+      { weight: 30, arbitrary: fc.constantFrom(0x2, 0x4, 0x6, 0x10, 0x20, 0xc0) },
+      { weight: 1, arbitrary: fc.constant(0x8) },
+    ),
     block: fc.record({
-      kind: fc.oneof({ weight: 10, arbitrary: fc.constantFrom('none' as const, 'fresh' as const, 'fresh' as const) }, { weight: 1, arbitrary: fc.constantFrom('data' as const, 'wild' as const) }),
+      kind: fc.oneof(
+        { weight: 10, arbitrary: fc.constantFrom('none' as const, 'fresh' as const, 'fresh' as const) },
+        { weight: 1, arbitrary: fc.constantFrom('data' as const, 'wild' as const) },
+      ),
       signal: fc.oneof({ weight: 3, arbitrary: fc.constant(1n) }, { weight: 1, arbitrary: fc.constantFrom(0n, 0xffn, 3n, 1n << 32n) }),
     }),
     size: fc.oneof(
-      { weight: 6, arbitrary: fc.integer({ min: 1, max: 80 }) },
-      { weight: 4, arbitrary: fc.constantFrom(8, 16, 64, 4096, 8192) },
-      { weight: 2, arbitrary: fc.integer({ min: 1, max: 12_000 }) },
-      { weight: large ? 4 : 0.2, arbitrary: fc.constantFrom(262_144, 262_145, 300_000, 524_289, 600_000) },
-      { weight: 0.4, arbitrary: fc.constantFrom(2 ** 21, 2 ** 21 + 1, 2 ** 32) },
+      { weight: 60, arbitrary: fc.integer({ min: 1, max: 80 }) },
+      { weight: 40, arbitrary: fc.constantFrom(8, 16, 64, 4096, 8192) },
+      { weight: 20, arbitrary: fc.integer({ min: 1, max: 12_000 }) },
+      { weight: large ? 40 : 2, arbitrary: fc.constantFrom(262_144, 262_145, 300_000, 524_289, 600_000) },
+      { weight: 4, arbitrary: fc.constantFrom(2 ** 21, 2 ** 21 + 1, 2 ** 32) },
     ),
     from: operand,
     to: operand,
@@ -110,18 +124,33 @@ export const programs = ({ contexts, large, events }: ProgramOptions): fc.Arbitr
       kind: fc.constant('submit' as const),
       context: admin ? fc.constant(0) : context,
       ops: fc.array(op(large, admin), { minLength: 1, maxLength: admin ? 3 : 24, size: 'max' }),
-      holes: fc.oneof({ weight: 4, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.array(fc.nat(23), { maxLength: 3 }) }),
+      holes: fc.oneof(
+        { weight: 4, arbitrary: fc.constant<number[]>([]) },
+        { weight: 1, arbitrary: fc.array(fc.nat(23), { maxLength: 3 }) },
+      ),
       ring: fc.oneof({ weight: 6, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
     });
   const event: fc.Arbitrary<Event> = fc.oneof(
     { weight: 14, arbitrary: submit(false) },
     { weight: 5, arbitrary: submit(true) },
-    { weight: 16, arbitrary: fc.record({ kind: fc.constant('step' as const), budget: fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 64 })) }) },
+    {
+      weight: 16,
+      arbitrary: fc.record({
+        kind: fc.constant('step' as const),
+        budget: fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 64 })),
+      }),
+    },
     { weight: 4, arbitrary: fc.constant<Event>({ kind: 'drain' }) },
     { weight: 3, arbitrary: fc.record({ kind: fc.constant('fill' as const), context: any, ring: fc.boolean() }) },
     { weight: 3, arbitrary: fc.record({ kind: fc.constant('ring' as const), context: fc.nat(contexts + 2), value: fc.nat(3) }) },
-    { weight: 6, arbitrary: fc.record({ kind: fc.constant('map' as const), piece: fc.nat(500), access: fc.constantFrom(0, 0, 1, 2, 3, 3, 3) }) },
-    { weight: 5, arbitrary: fc.record({ kind: fc.constant('start' as const), context: any, ring: fc.constantFrom(true, true, true, false) }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({ kind: fc.constant('map' as const), piece: fc.nat(500), access: fc.constantFrom(0, 0, 1, 2, 3, 3, 3) }),
+    },
+    {
+      weight: 5,
+      arbitrary: fc.record({ kind: fc.constant('start' as const), context: any, ring: fc.constantFrom(true, true, true, false) }),
+    },
     {
       weight: 2,
       arbitrary: fc.record({
@@ -132,7 +161,7 @@ export const programs = ({ contexts, large, events }: ProgramOptions): fc.Arbitr
         escalate: fc.constantFrom(false, false, true),
       }),
     },
-    { weight: 0.5, arbitrary: fc.constant<Event>({ kind: 'flr' }) },
+    { weight: 1, arbitrary: fc.constant<Event>({ kind: 'flr' }) },
     {
       weight: 2,
       arbitrary: fc.record({
@@ -156,7 +185,9 @@ export const programs = ({ contexts, large, events }: ProgramOptions): fc.Arbitr
         kind: fc.constant('poke' as const),
         context: any,
         what: fc.constantFrom(
-          ...(['l2', 'l1', 'ctl', 'size', 'akeys', 'state', 'behind', 'beyond', 'huge', 'key'] as const satisfies (Event & { kind: 'poke' })['what'][]),
+          ...(['l2', 'l1', 'ctl', 'size', 'akeys', 'state', 'behind', 'beyond', 'huge', 'key'] as const satisfies (Event & {
+            kind: 'poke';
+          })['what'][]),
         ),
       }),
     },

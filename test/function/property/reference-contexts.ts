@@ -41,8 +41,10 @@ export class ReferenceContext {
   tables?: Tables;
   index = 0n;
   busy?: Busy;
-  /** Next context of an admin range, and the first target that failed. */
-  next = 0;
+  /** CXT_STS could not be written after a descriptor; the function finds out a little later (S-75). */
+  lost = false;
+  /** Next context of an admin range that is under way, -1: none is; and the first target that failed. */
+  next = -1;
   target?: { failure: Failure; number: number };
 
   constructor(number: number) {
@@ -55,6 +57,8 @@ export class ReferenceContext {
     this.reload = false;
     this.stop = 'none';
     this.busy = undefined;
+    this.lost = false;
+    this.next = -1;
     this.target = undefined;
   }
 }
@@ -73,7 +77,9 @@ export class ReferenceFunction {
   readonly csCap: number;
   readonly contexts: ReferenceContext[];
   /** Records that were due since the last look, per context number. */
-  readonly due = new Map<number, Buffer[]>();
+  readonly due = new Map<number, { bytes: Buffer; optional: boolean }[]>();
+  /** Bytes of a descriptor that was abandoned: old or new, each of them. */
+  abandon: (busy: Busy) => void = () => {};
   active = false;
   maxContext = 63;
   maxAkey = 8;
@@ -89,9 +95,9 @@ export class ReferenceFunction {
     return this.machine.memory.banks;
   }
 
-  private log(failure: Failure, re: number, context: number, index?: bigint): void {
+  private log(failure: Failure, re: number, context: number, index?: bigint, optional = false): void {
     const queue = this.due.get(context) ?? [];
-    queue.push(record(failure, re, context, index));
+    queue.push({ bytes: record(failure, re, context, index), optional });
     this.due.set(context, queue);
   }
 
@@ -243,7 +249,10 @@ export class ReferenceFunction {
       return;
     }
     if (c.busy) {
-      if (seen.busy) return this.goOn(c);
+      if (seen.busy) {
+        this.goOn(c);
+        return;
+      }
       const busy = c.busy;
       c.busy = undefined;
       if (busy.disturbed) throw new Violation('the caller looks after disturbed descriptors');
@@ -256,7 +265,10 @@ export class ReferenceFunction {
     }
     if (!c.running || c.idle || c.reload) {
       if (!(c.running && !c.idle) && !c.rung) return;
-      if (!this.load(c)) return this.mustRest(c, seen);
+      if (!this.load(c)) {
+        this.mustRest(c, seen);
+        return;
+      }
     }
     this.consume(c, seen);
   }
@@ -270,7 +282,8 @@ export class ReferenceFunction {
     const end = this.writeIndex(c);
     if (typeof end !== 'bigint') {
       this.stopWithError(c, [{ failure: end }]);
-      return this.mustRest(c, seen);
+      this.mustRest(c, seen);
+      return;
     }
     for (;;) {
       const spot = this.slot(c);
@@ -280,7 +293,10 @@ export class ReferenceFunction {
         return;
       }
       this.run(c, spot, this.descriptor(spot as Spot));
-      if (!c.running) return this.mustRest(c, seen);
+      if (!c.running) {
+        this.mustRest(c, seen);
+        return;
+      }
       if (c.stop !== 'none') {
         const hard = c.stop === 'hard';
         c.stop = 'none';
@@ -293,14 +309,19 @@ export class ReferenceFunction {
 
   /** The step ended here for this context: was that right? */
   private rest(c: ReferenceContext, seen: Seen, end: bigint, spot: Spot | number, valid: boolean): void {
-    if (!this.writeReadIndex(c)) {
-      this.logStatus(c);
-      c.leave();
-      return this.mustRest(c, seen);
-    }
+    const { lost } = c;
+    c.lost = false;
     if (seen.busy) {
       if (!valid) throw new Violation(`context ${c.number} executes what is not there`);
       this.begin(c, this.descriptor(spot as Spot));
+      return;
+    }
+    if (lost) {
+      // Whether it saw the next slot before it missed CXT_STS is its own business.
+      if (c.index !== end && typeof spot === 'number') this.log({ step: 7, sub: spot }, 1, c.number, c.index, true);
+      this.logStatus(c);
+      c.leave();
+      this.mustRest(c, seen);
       return;
     }
     if (!seen.rested) return;
@@ -321,6 +342,7 @@ export class ReferenceFunction {
     const result = outcome === 'admin' ? this.administer(c, d) : outcome;
     const target = c.target;
     c.target = undefined;
+    c.next = -1;
     const { index } = c;
     const failures: { failure: Failure; index?: bigint; re?: number; context?: number }[] = [];
     if (result) failures.push({ failure: result, index });
@@ -342,7 +364,9 @@ export class ReferenceFunction {
     if (stopped) this.stopWithError(c, failures);
     else {
       for (const { failure, re = 1, context = c.number } of failures) this.log(failure, re, context);
-      if (!published && (d[56] & 1) === 0) {
+      const hot = outcome !== 'admin' && (d.readUInt32LE(0) & 0x07ff_ff08) === 0x0001_0300 && (d[56] & 1) === 1;
+      if (!published && hot) c.lost = true;
+      else if (!published) {
         this.logStatus(c);
         c.leave();
       }
@@ -361,7 +385,7 @@ export class ReferenceFunction {
     }
     const size = d.readUInt32LE(4) + 1;
     if (size <= 256 * 1024) throw new Violation('a descriptor of one slice was left in the middle');
-    // What it will do, done to a copy of nothing: the bytes it reads are kept, where they go is noted.
+    // What it may write: the bytes it reads are kept as they are now, and where they might go is noted.
     const { memory } = this.machine;
     const space = (key: number): number => {
       const spot = memory.find(this.machine.limits.functionPasid, t.akeys + BigInt(key * 16), 16, 1) as Spot;
@@ -369,8 +393,8 @@ export class ReferenceFunction {
       return bank[spot.at] & 4 ? bank.readUInt32LE(spot.at + 4) & 0xfffff : t.dataPasid;
     };
     const repeats = d[1] === 4;
-    const source = memory.runs(space(d.readUInt16LE(12)), d.readBigUInt64LE(16), repeats ? 4096 : size, 1);
-    const destination = memory.runs(space(d.readUInt16LE(14)), d.readBigUInt64LE(24), size, 2);
+    const source = memory.runs(space(d.readUInt16LE(12)), d.readBigUInt64LE(16), repeats ? 4096 : size, 0);
+    const destination = memory.runs(space(d.readUInt16LE(14)), d.readBigUInt64LE(24), size, 0);
     const bytes = memory.gather(source.spots);
     c.busy.spots = destination.spots;
     c.busy.bytes = repeats ? Buffer.alloc(destination.length, bytes) : bytes;
@@ -398,7 +422,7 @@ export class ReferenceFunction {
     switch (operation) {
       case 3:
       case 8:
-        if (!c.busy) c.next = first;
+        if (c.next < 0) c.next = first;
         if (!this.startRange(c, d)) throw new Violation('CXT_START went past a context that is stopping');
         return undefined;
       case 4:
@@ -454,7 +478,8 @@ export class ReferenceFunction {
     if (typeof state !== 'number') return state;
     if (state === ERR_FN && !resume) return { step: 5, sub: 3 };
     if (state !== RUN) {
-      if (!this.writeState(c, RUN)) return { step: 5, sub: this.structure(c.tables as Tables, (c.tables as Tables).status, 16, 2) as number };
+      if (!this.writeState(c, RUN))
+        return { step: 5, sub: this.structure(c.tables as Tables, (c.tables as Tables).status, 16, 2) as number };
     } else {
       const spot = this.structure(c.tables as Tables, (c.tables as Tables).status, 16, 2);
       if (typeof spot === 'number') return { step: 5, sub: spot };
@@ -471,9 +496,10 @@ export class ReferenceFunction {
   }
 
   private beginStop(c: ReferenceContext, state: number, hard: boolean): void {
-    if (this.walk(c, false)) return c.leave(); // S-80
-    if (c.idle) {
-      if (this.status(c) !== RUN) return c.leave();
+    // S-80; while it was idle, memory had the word (S-70).
+    if (this.walk(c, false) || (c.idle && this.status(c) !== RUN)) {
+      c.leave();
+      return;
     }
     if (!this.writeState(c, state)) {
       this.logStatus(c);
@@ -494,15 +520,25 @@ export class ReferenceFunction {
       }
       this.banks[spot.bank][spot.at] &= 0xfe;
       c.index++;
+      this.abandon(c.busy);
     }
     if (!this.writeReadIndex(c) || !this.writeState(c, state)) this.logStatus(c);
     c.leave();
   }
 
-  /** The whole of a function stop, when it is over (ref §3.3 rules 6 and 7). `completed` tells of a busy context whether its descriptor was. */
-  stopFunction(hard: boolean, completed: (c: ReferenceContext) => boolean): void {
+  /**
+   * The whole of a function stop, when it is over (ref §3.3 rules 6 and 7).
+   * @param seen of a busy context: whether its descriptor was completed; of context 0, which comes last: whether a CXT_STOP
+   * of its own was quicker than the function
+   */
+  stopFunction(hard: boolean, seen: { completed(c: ReferenceContext): boolean; quicker(c: ReferenceContext): boolean }): void {
     const running = [...this.contexts.slice(1), this.contexts[0]].filter((c) => c.running);
     for (const c of running) {
+      const own = c.number === 0 && c.stop !== 'none' && seen.quicker(c);
+      if (own) {
+        this.finishStop(c, 0);
+        continue;
+      }
       if (c.stop !== 'none') {
         if (!this.writeState(c, STOPG_FN)) {
           this.logStatus(c);
@@ -513,13 +549,13 @@ export class ReferenceFunction {
         this.beginStop(c, STOPG_FN, hard);
       }
       if (!c.running) continue;
-      if (c.busy && completed(c)) {
+      if (c.busy && seen.completed(c)) {
         const { descriptor } = c.busy;
         c.busy = undefined;
         this.run(c, this.slot(c), descriptor);
         if (!c.running) continue;
       } else if (c.busy && !hard && c.number === 0) {
-        c.busy = undefined; // given up, unconsumed (S-85)
+        c.busy = undefined; // given up, unconsumed: it runs again after the next start (S-85)
       }
       this.finishStop(c, STOP_FN);
     }

@@ -31,27 +31,36 @@ export class ReferenceMemory {
     for (const piece of pieces) this.pieces.set(piece.pasid, [...(this.pieces.get(piece.pasid) ?? []), piece]);
   }
 
-  private mapped(pasid: number, address: bigint): Piece | undefined {
+  private mapped(pasid: number, address: bigint, whenever = false): Piece | undefined {
     if (address >= 1n << 53n) return undefined;
     const at = Number(address);
-    return this.pieces.get(pasid)?.find((p) => p.present && at >= p.start && at < p.start + p.length);
+    return this.pieces.get(pasid)?.find((p) => (p.present || whenever) && at >= p.start && at < p.start + p.length);
   }
 
   /** A structure: all of it in one mapping that allows it (ref §7.1 item 4), or the sub-step of the failure. */
   find(pasid: number, address: bigint, length: number, access: number): Spot | number {
     const piece = this.mapped(pasid, address);
     const left = piece ? piece.start + piece.length - Number(address) : 0;
-    if (piece && length <= left && (piece.access & access) === access) return { bank: piece.bank, at: piece.offset + Number(address) - piece.start };
+    if (piece && length <= left && (piece.access & access) === access)
+      return { bank: piece.bank, at: piece.offset + Number(address) - piece.start };
     for (let i = 0; i < length; i++) if (!this.mapped(pasid, address + BigInt(i))) return 1;
     return 2;
   }
 
-  /** Data: every byte on its own, up to the first that cannot be accessed and its sub-step. */
-  runs(pasid: number, address: bigint, length: number, access: number): { spots: (Spot & { length: number })[]; length: number; sub: number } {
+  /**
+   * Data: every byte on its own, up to the first that cannot be accessed and its sub-step. Access 0 takes what might be
+   * mapped at another time, too.
+   */
+  runs(
+    pasid: number,
+    address: bigint,
+    length: number,
+    access: number,
+  ): { spots: (Spot & { length: number })[]; length: number; sub: number } {
     const spots: (Spot & { length: number })[] = [];
     let done = 0;
     while (done < length) {
-      const piece = this.mapped(pasid, address + BigInt(done));
+      const piece = this.mapped(pasid, address + BigInt(done), access === 0);
       if (!piece) return { spots, length: done, sub: 1 };
       if ((piece.access & access) !== access) return { spots, length: done, sub: 2 };
       const inside = Number(address) + done - piece.start;

@@ -1,0 +1,625 @@
+/** The function and the reference side by side: the same software works on both, and after each step everything is compared. */
+import { type FunctionConfig, SdxiFunction } from '../../../src/function/index.js';
+import { AddressSpaces } from '../../../src/memory/address-space.js';
+import { Window } from '../../../src/memory/window.js';
+import { FunctionState, Reg } from '../../../src/spec/index.js';
+import { Estate, FUNCTION_PASID, L1, L2, LOG, type Piece, type Place, type Setup, UNKNOWN_PASID, VECTORS } from './estate.js';
+import { type Event, encode, type Op } from './program.js';
+import { ReferenceMemory, type Spot } from './reference.js';
+import { type Busy, type ReferenceContext, ReferenceFunction, Violation } from './reference-contexts.js';
+
+/** What a test may look at inside the function: who is in line. */
+interface Inside {
+  queued: boolean;
+  rung: boolean;
+  running: boolean;
+  work: number;
+}
+
+/** Plants a fault; see planted.test.ts. */
+export interface Sabotage {
+  window?: (window: Window) => void;
+  spaces?: (spaces: AddressSpaces) => void;
+}
+
+const LOG_ENTRIES = 64n;
+const FIRST_RECORD = 1000n;
+const CTL0_PASID = BigInt((FUNCTION_PASID << 8) | 4);
+
+/** What software remembers of a context. */
+interface Producer {
+  place: Place;
+  writeIndex: bigint;
+  nextBlock: number;
+  holes: Spot[];
+}
+
+export class Lockstep {
+  readonly estate: Estate;
+  readonly fn: SdxiFunction;
+  readonly reference: ReferenceFunction;
+  readonly spaces = new AddressSpaces();
+  /** The real bytes. */
+  readonly banks: Buffer[];
+  readonly producers: Producer[];
+  /** Descriptors that were consumed, for those who count. */
+  consumed = 0;
+  private readonly setup: Setup;
+  private readonly windows: Window[];
+  private readonly model: Buffer[];
+  private readonly interrupts: number[] = Array.from({ length: VECTORS }, () => 0);
+  private readonly undo: (() => void)[] = [];
+  private readonly original = new Map<Piece, number>();
+  private logWrite = FIRST_RECORD;
+  private logRead: bigint;
+  private logStatus = 0;
+  private logOn = true;
+  private loud = true;
+
+  constructor(setup: Setup, sabotage: Sabotage = {}) {
+    this.setup = setup;
+    this.estate = new Estate(setup);
+    const { estate } = this;
+    this.windows = estate.sizes.map((size) => new Window(new ArrayBuffer(size)));
+    this.banks = this.windows.map(({ u8 }) => Buffer.from(u8.buffer));
+    this.banks.forEach((bank, i) => {
+      estate.fill(i, bank, setup.seed);
+    });
+    this.logRead = FIRST_RECORD - (LOG_ENTRIES - BigInt(setup.logRoom));
+    this.producers = estate.places.map((place) => ({ place, writeIndex: BigInt(place.setup.readIndex), nextBlock: 0, holes: [] }));
+    this.writeTables();
+    this.model = this.banks.map((bank) => Buffer.from(bank));
+    this.windows.forEach((window) => {
+      sabotage.window?.(window);
+    });
+    for (const piece of estate.pieces) {
+      this.original.set(piece, piece.access);
+      this.mapReal(piece);
+    }
+    sabotage.spaces?.(this.spaces);
+    const config: Partial<FunctionConfig> = { csCap: setup.csCap, maxContext: 63 };
+    this.fn = new SdxiFunction(config, {
+      memory: this.spaces,
+      interrupts: { vectors: VECTORS, raise: (vector) => this.interrupts[vector]++ },
+    });
+    const machine = {
+      memory: new ReferenceMemory(this.model, estate.pieces),
+      limits: { functionPasid: estate.functionPasid, maxBuffer: 11, opGroups: 0x18 },
+      interrupts: Array.from({ length: VECTORS }, () => 0),
+    };
+    // Two numbers more than there are contexts: software may ring those too.
+    this.reference = new ReferenceFunction(machine, setup.csCap, setup.contexts.length + 2);
+    this.reference.abandon = (busy) => this.adopt(busy);
+    this.program();
+    this.activate(true);
+  }
+
+  // ---- What software prepares (ref §3.4)
+
+  private spot(pasid: number, address: number): Spot {
+    const piece = this.estate.holder(pasid, address) as Piece;
+    return { bank: piece.bank, at: piece.offset + address - piece.start };
+  }
+
+  /** Bytes at a spot of the real memory before the reference has its copy. */
+  private at(pasid: number, address: number, length: number): Buffer {
+    const { bank, at } = this.spot(pasid, address);
+    return this.banks[bank].subarray(at, at + length);
+  }
+
+  private writeTables(): void {
+    const { functionPasid, places } = this.estate;
+    const table = (address: number, length: number) => this.at(functionPasid, address, length);
+    table(L2, 4096)
+      .fill(0)
+      .writeBigUInt64LE(BigInt(L1) | 0xffen | 1n);
+    table(L1, 4096).fill(0);
+    for (const place of places) {
+      const { setup, number } = place;
+      const control = table(place.control, 64).fill(0);
+      control.writeBigUInt64LE(BigInt(place.ring) | 0x11n | (setup.csa ? 0x20n : 0n));
+      control.writeUInt32LE(setup.ringEntries, 8);
+      control.writeBigUInt64LE(BigInt(place.status) | 0xfn, 16);
+      control.writeBigUInt64LE(BigInt(place.writeIndex) | 7n, 24);
+      const l1 = table(L1 + number * 32, 32);
+      l1.writeBigUInt64LE(BigInt(place.control) | (setup.pasid ? 7n : 3n));
+      l1.writeBigUInt64LE(BigInt(place.akeys) | BigInt(setup.akeySize), 8);
+      l1.writeUInt32LE((setup.pasid ? place.structurePasid : 0) | (setup.maxBuffer << 20), 16);
+      l1.writeUInt32LE(setup.opGroups, 20);
+      const keys = table(place.akeys, 4096 << setup.akeySize).fill(0);
+      const far = 100 + number;
+      const entry = (n: number, low: number, pasid = 0) => {
+        keys.writeUInt32LE(low >>> 0, 16 * n);
+        keys.writeUInt32LE(pasid, 16 * n + 4);
+      };
+      entry(0, 1);
+      entry(1, 5, place.dataPasid < 0 ? far : place.dataPasid);
+      entry(2, 2);
+      entry(3, 1 | (5 << 16));
+      entry(4, 3 | ((1 + number) << 4));
+      entry(5, 3 | (2000 << 4));
+      entry(6, 5, UNKNOWN_PASID);
+      entry(7, 5, far);
+      if (setup.akeySize > 0) entry(256, 1);
+      const status = this.at(place.structurePasid, place.status, 16);
+      status[0] = setup.state;
+      status.writeBigUInt64LE(BigInt(setup.readIndex), 8);
+      this.at(place.structurePasid, place.writeIndex, 8).writeBigUInt64LE(BigInt(setup.readIndex));
+    }
+  }
+
+  /** Registers as a driver writes them in STOP. */
+  private program(): void {
+    const { fn, reference, estate } = this;
+    fn.writeRegister(Reg.CXT_L2, 8, BigInt(L2) | 0xfffn);
+    reference.level2 = BigInt(L2);
+    reference.machine.limits.functionPasid = estate.functionPasid;
+    this.limits(63, 11, 8, 0x18);
+    fn.writeRegister(Reg.ERR_CTL, 8, 1n);
+    fn.writeRegister(Reg.ERR_CFG, 8, BigInt(LOG | (1 << 1) | 1));
+    fn.writeRegister(Reg.ERR_WRT, 8, this.logWrite);
+    fn.writeRegister(Reg.ERR_RD, 8, this.logRead);
+    this.logOn = true;
+    this.loud = true;
+  }
+
+  private request(request: number): void {
+    this.fn.writeRegister(Reg.CTL0, 8, BigInt(request) | (this.estate.functionPasid === FUNCTION_PASID ? CTL0_PASID : 0n));
+  }
+
+  private activate(everybody: boolean): void {
+    this.request(3);
+    this.reference.active = true;
+    for (const { place } of this.producers) {
+      const stopped = this.state(place) === 4;
+      if (place.number === 0 || (everybody && stopped)) this.poke(this.spot(place.structurePasid, place.status), [1]);
+      this.ring(place.number, 0);
+    }
+  }
+
+  private state(place: Place): number {
+    const { bank, at } = this.spot(place.structurePasid, place.status);
+    return this.banks[bank][at];
+  }
+
+  private readIndex(place: Place): bigint {
+    const { bank, at } = this.spot(place.structurePasid, place.status + 8);
+    return this.banks[bank].readBigUInt64LE(at);
+  }
+
+  // ---- What software does meanwhile, to both
+
+  private poke({ bank, at }: Spot, bytes: ArrayLike<number>): void {
+    this.banks[bank].set(bytes, at);
+    this.model[bank].set(bytes, at);
+  }
+
+  private poke64(pasid: number, address: number, value: bigint): void {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(BigInt.asUintN(64, value));
+    this.poke(this.spot(pasid, address), bytes);
+  }
+
+  private ring(number: number, value: number): void {
+    this.fn.ringDoorbell(number, value);
+    this.reference.ring(number);
+  }
+
+  private limits(maxContext: number, maxBuffer: number, maxAkey: number, opGroups: number): void {
+    const { reference } = this;
+    const low = (maxBuffer | (maxAkey << 12) | (maxContext << 16)) >>> 0;
+    this.fn.writeRegister(Reg.CTL2, 8, (BigInt(opGroups >>> 0) << 32n) | BigInt(low));
+    reference.maxContext = Math.min(maxContext, 63);
+    reference.maxAkey = Math.min(maxAkey, 8);
+    reference.machine.limits.maxBuffer = Math.min(maxBuffer, 11);
+    reference.machine.limits.opGroups = opGroups & 0x18;
+  }
+
+  private mapReal(piece: Piece): void {
+    const { pasid, start, length, access, bank, offset } = piece;
+    this.spaces.bind(pasid).map(start, length, access as 1 | 2 | 3, this.windows[bank], offset);
+  }
+
+  private remap(piece: Piece, access: number): void {
+    if (piece.present) this.spaces.bind(piece.pasid).unmap(piece.start, piece.length);
+    piece.present = access !== 0;
+    if (access !== 0) {
+      piece.access = access;
+      this.mapReal(piece);
+    }
+    for (const { busy, number } of this.reference.contexts) if (busy && piece.owner === number) busy.disturbed = true;
+  }
+
+  private submit(producer: Producer, ops: Op[], holes: number[], ring: boolean): void {
+    const { place } = producer;
+    const entries = BigInt(place.setup.ringEntries);
+    if (producer.writeIndex + BigInt(ops.length) - this.readIndex(place) > entries) return;
+    ops.forEach((op, i) => {
+      const index = producer.writeIndex + BigInt(i);
+      const block = place.csbs + 32 * (producer.nextBlock++ % 128);
+      if (op.block.kind === 'fresh') {
+        this.poke64(place.structurePasid, block, op.block.signal);
+        this.poke(this.spot(place.structurePasid, block + 8), [0, 0, 0, 0]);
+      }
+      const bytes = encode(op, place, block);
+      const spot = this.spot(place.structurePasid, place.ring + Number(index % entries) * 64);
+      if (holes.includes(i)) {
+        bytes[0] &= 0xfe;
+        producer.holes.push(spot);
+      }
+      this.poke(spot, bytes);
+    });
+    producer.writeIndex += BigInt(ops.length);
+    this.poke64(place.structurePasid, place.writeIndex, producer.writeIndex);
+    if (ring) this.ring(place.number, Number(producer.writeIndex));
+  }
+
+  private corrupt(event: Event & { kind: 'poke' }, { place, writeIndex }: Producer): void {
+    const repair = this.undo.pop();
+    if (repair) {
+      repair();
+      return;
+    }
+    const { functionPasid } = this.estate;
+    const flip = (pasid: number, address: number, bits: number) => {
+      const spot = this.spot(pasid, address);
+      const change = () => this.poke(spot, [this.model[spot.bank][spot.at] ^ bits]);
+      change();
+      this.undo.push(change);
+    };
+    const index = (value: bigint) => {
+      this.poke64(place.structurePasid, place.writeIndex, value);
+      this.undo.push(() => this.poke64(place.structurePasid, place.writeIndex, this.producers[place.number].writeIndex));
+    };
+    const read = this.readIndex(place);
+    const l1 = L1 + 32 * place.number;
+    if (event.what === 'l2') flip(functionPasid, L2, 1);
+    else if (event.what === 'l1') flip(functionPasid, l1, 1);
+    else if (event.what === 'ctl') flip(functionPasid, place.control, 1);
+    else if (event.what === 'size') flip(functionPasid, place.control + 9, place.setup.ringEntries >>> 8);
+    else if (event.what === 'akeys') flip(functionPasid, l1 + 8, 9);
+    else if (event.what === 'key') flip(functionPasid, place.akeys, 1);
+    else if (event.what === 'state')
+      this.poke(this.spot(place.structurePasid, place.status), [[0, 2, 3, 4, 6, 15][Number(writeIndex % 6n)]]);
+    else if (event.what === 'behind') index(read - 1n);
+    else if (event.what === 'beyond') index(read + BigInt(place.setup.ringEntries + 1));
+    else index(1n << 53n);
+  }
+
+  // ---- Events
+
+  apply(event: Event): void {
+    const producer = this.producers['context' in event ? Math.min(event.context, this.producers.length - 1) : 0];
+    const { place } = producer;
+    const asleep = this.fn.state === FunctionState.STOP;
+    if (asleep && ['submit', 'start', 'drain'].includes(event.kind)) this.activate(event.kind !== 'drain');
+    switch (event.kind) {
+      case 'submit':
+        this.submit(producer, event.ops, event.holes, event.ring);
+        break;
+      case 'fill':
+        for (const spot of producer.holes.splice(0)) this.poke(spot, [this.model[spot.bank][spot.at] | 1]);
+        if (event.ring) this.ring(place.number, 0);
+        break;
+      case 'ring':
+        this.ring(event.context % this.reference.contexts.length, event.value);
+        break;
+      case 'step':
+        this.step(event.budget);
+        break;
+      case 'drain':
+        this.drain();
+        break;
+      case 'map': {
+        const changed = this.estate.pieces.filter((p) => !p.present || p.access !== this.original.get(p));
+        const list = event.access === 3 && changed.length > 0 ? changed : this.estate.pieces;
+        const piece = list[event.piece % list.length];
+        this.remap(piece, event.access === 3 ? (this.original.get(piece) as number) : event.access);
+        break;
+      }
+      case 'start':
+        if (!this.reference.contexts[place.number].running) this.poke(this.spot(place.structurePasid, place.status), [1]);
+        if (event.ring) this.ring(place.number, 0);
+        break;
+      case 'stop':
+        this.stop(event);
+        break;
+      case 'flr':
+        this.fn.reset();
+        for (const { busy } of this.reference.contexts) if (busy) this.adopt(busy);
+        this.reference.forget();
+        this.logStatus = 0;
+        this.compareBytes();
+        this.program();
+        break;
+      case 'log':
+        this.touchLog(event.what);
+        break;
+      case 'limits':
+        this.limits(event.maxContext, event.maxBuffer, event.maxAkey, event.opGroups);
+        break;
+      case 'poke':
+        this.corrupt(event, producer);
+        break;
+    }
+  }
+
+  private touchLog(what: (Event & { kind: 'log' })['what']): void {
+    const { fn } = this;
+    if (what === 'clear') {
+      fn.writeRegister(Reg.ERR_STS, 8, 0xbn);
+      this.logStatus = 0;
+    } else if (what === 'read') {
+      fn.writeRegister(Reg.ERR_RD, 8, this.logWrite);
+      this.logRead = this.logWrite;
+    } else if (what === 'on' || what === 'off') {
+      this.logOn = what === 'on';
+      fn.writeRegister(Reg.ERR_CFG, 8, this.logOn ? BigInt(LOG | (1 << 1) | 1) : 0n);
+    } else {
+      this.loud = what === 'loud';
+      fn.writeRegister(Reg.ERR_CTL, 8, this.loud ? 1n : 0n);
+    }
+  }
+
+  drain(): void {
+    for (let i = 0; i < 20_000; i++) {
+      if (this.step(64) > 0) continue;
+      for (const c of this.reference.contexts) {
+        if (c.busy) throw new Violation(`the function rests while context ${c.number} is in the middle of a descriptor`);
+        if (this.inside(c.number)?.queued) throw new Violation(`the function rests while context ${c.number} is in line`);
+        if (c.stop !== 'none') throw new Violation(`the function rests while context ${c.number} is stopping`);
+      }
+      return;
+    }
+    throw new Violation('the function does not come to rest');
+  }
+
+  // ---- One step, and what is to be seen of it
+
+  private inside(number: number): Inside | undefined {
+    return (this.fn as unknown as { core: { contexts: Map<number, Inside> } }).core.contexts.get(number);
+  }
+
+  private glance(): Inside[] {
+    return this.reference.contexts.map(({ number }) => {
+      // The function need not know a context that does nothing.
+      const { queued = false, rung = false, running = false, work = 0 } = this.inside(number) ?? {};
+      return { queued, rung, running, work };
+    });
+  }
+
+  /** @returns turns that the function ran */
+  step(budget: number): number {
+    if (this.fn.state !== FunctionState.ACTIVE) {
+      const turns = this.fn.step(budget);
+      if (turns !== 0) throw new Violation('a function that is not ACTIVE does something');
+      this.compare();
+      return 0;
+    }
+    const before = this.glance();
+    // Context 0 acts upon the others: then the order of things matters, and each turn is looked at alone.
+    const alone = before[0].queued || before[0].work !== 0 || this.reference.contexts.some((c) => c.busy?.disturbed);
+    const turns = this.fn.step(alone ? 1 : budget);
+    const after = this.glance();
+    for (const c of [...this.reference.contexts.slice(1), this.reference.contexts[0]]) {
+      const [was, is] = [before[c.number], after[c.number]];
+      const rested = was.queued && !is.queued;
+      const cleared = (spot: Spot) => (this.banks[spot.bank][spot.at] & 1) === 0;
+      const head = c.running && c.tables ? this.slotOf(c) : undefined;
+      const turned =
+        rested || (was.rung && !is.rung) || (head !== undefined && (this.model[head.bank][head.at] & 1) === 1 && cleared(head));
+      const seen = { rested, turned, busy: is.work !== 0, running: is.running, cleared };
+      if (c.busy?.disturbed && !seen.busy) this.resynchronize(c, seen.running, rested);
+      else this.reference.turn(c, seen);
+    }
+    for (const c of this.reference.contexts) {
+      const { running } = after[c.number];
+      if (c.running !== running) throw new Violation(`context ${c.number}: running ${running}, should be ${c.running}`);
+    }
+    this.compare();
+    return turns;
+  }
+
+  private slotOf(c: ReferenceContext): Spot | undefined {
+    const t = c.tables;
+    if (!t) return undefined;
+    const address = Number(t.ring) + Number(c.index % BigInt(t.ringSize)) * 64;
+    return this.estate.holder(t.structurePasid, address) && this.spot(t.structurePasid, address);
+  }
+
+  /** A descriptor whose memory changed while it ran has ended somehow: within limits, what the function did is taken over. */
+  private resynchronize(c: ReferenceContext, running: boolean, rested: boolean): void {
+    const busy = c.busy as Busy;
+    const t = c.tables as NonNullable<ReferenceContext['tables']>;
+    this.adopt(busy);
+    const take = (spot: Spot | undefined, length: number) => {
+      if (spot) this.banks[spot.bank].copy(this.model[spot.bank], spot.at, spot.at, spot.at + length);
+    };
+    const place = this.producers[c.number].place;
+    const slot = this.slotOf(c);
+    const consumed = slot !== undefined && (this.banks[slot.bank][slot.at] & 1) === 0;
+    const block = busy.descriptor.readBigUInt64LE(56) & ~0x1fn;
+    if ((busy.descriptor[56] & 1) === 0 && this.estate.holder(t.structurePasid, Number(block))) {
+      const spot = this.spot(t.structurePasid, Number(block));
+      const fallen = BigInt.asUintN(64, this.model[spot.bank].readBigUInt64LE(spot.at) - this.banks[spot.bank].readBigUInt64LE(spot.at));
+      const overwritten = this.banks[spot.bank].readBigUInt64LE(spot.at) === 0n && this.setup.csCap > 0;
+      if (fallen > 1n && !overwritten) throw new Violation(`context ${c.number}: a descriptor completed ${fallen} times`);
+      if (fallen === 1n && !consumed) throw new Violation(`context ${c.number}: a descriptor completed and will run again`);
+      take(spot, 12);
+    }
+    take(slot, 4);
+    take(this.spot(t.structurePasid, place.status), 16);
+    const index = this.readIndex(place);
+    if (index !== c.index && index !== c.index + 1n) throw new Violation(`context ${c.number}: Read_Index ${index} after ${c.index}`);
+    if (consumed) c.index++;
+    this.wild.add(c.number);
+    c.busy = undefined;
+    if (!running) c.leave();
+    else if (c.stop !== 'none' && rested) throw new Violation('a stop ended without leaving the running set');
+    else c.idle = rested;
+  }
+
+  /** Contexts of which any record may have been written in this step. */
+  private readonly wild = new Set<number>();
+
+  /** Takes over bytes that may be old or new, after looking that they are nothing else. */
+  private adopt({ spots, bytes }: Busy): void {
+    let done = 0;
+    for (const { bank, at, length } of spots) {
+      const end = Math.min(length, bytes.length - done);
+      for (let i = 0; i < end; i++) {
+        const seen = this.banks[bank][at + i];
+        if (seen !== this.model[bank][at + i] && seen !== bytes[done + i]) {
+          throw new Violation(`bank ${bank} byte ${at + i} is neither old nor new`);
+        }
+      }
+      this.banks[bank].copy(this.model[bank], at, at, at + end);
+      done += length;
+    }
+  }
+
+  // ---- Stops of the function
+
+  private stop(event: Event & { kind: 'stop' }): void {
+    if (this.fn.state !== FunctionState.ACTIVE) return;
+    this.request(event.reset ? 0 : event.hard ? 2 : 1);
+    for (let i = 0; i < event.steps; i++) this.fn.step(1);
+    if (event.escalate) this.request(2);
+    const stopped = () => this.fn.state === FunctionState.STOP;
+    for (let i = 0; !stopped(); i++) {
+      if (i > 20_000) throw new Violation('the function does not stop');
+      if (this.fn.step(1 + (i % 7)) === 0) throw new Violation('the function rests while it is stopping');
+    }
+    const { contexts } = this.reference;
+    const disturbed = contexts.filter((c) => c.busy?.disturbed);
+    for (const c of disturbed) this.resynchronize(c, false, true);
+    const hard = event.hard || event.reset || event.escalate;
+    this.reference.stopFunction(hard, {
+      quicker: (c) => this.state(this.producers[c.number].place) === 0,
+      completed: (c) => {
+        const slot = this.slotOf(c);
+        const consumed = slot !== undefined && (this.banks[slot.bank][slot.at] & 1) === 0;
+        return consumed && (!hard || this.completed(c));
+      },
+    });
+    if (event.reset) {
+      // ERR_WRT is gone: the records that were written are those that can be seen.
+      let written = 0;
+      while (this.changed(LOG + Number((this.logWrite + BigInt(written)) % LOG_ENTRIES) * 64)) written++;
+      this.checkLog(this.logWrite + BigInt(written));
+      this.logStatus = 0;
+      this.compareBytes();
+      for (const offset of [Reg.CXT_L2, Reg.ERR_CFG, Reg.ERR_WRT, Reg.ERR_STS]) {
+        if (this.fn.readRegister(offset, 8) !== 0n) throw new Violation('RESET left a register as it was (S-11)');
+      }
+      this.program();
+    } else this.compare();
+  }
+
+  /** Whether the log entry at an address is not what it was. */
+  private changed(address: number): boolean {
+    const { bank, at } = this.spot(this.estate.functionPasid, address);
+    return this.banks[bank].compare(this.model[bank], at, at + 64, at, at + 64) !== 0;
+  }
+
+  /** Whether a descriptor that a hard stop found under way was completed before: its signal tells. */
+  private completed({ busy, tables, number }: ReferenceContext): boolean {
+    if (!busy || !tables) return false;
+    if (this.state(this.producers[number].place) === 0xf) return true;
+    if (busy.descriptor[56] & 1) return false;
+    const block = Number(busy.descriptor.readBigUInt64LE(56) & ~0x1fn);
+    if (!this.estate.holder(tables.structurePasid, block)) return false;
+    const { bank, at } = this.spot(tables.structurePasid, block);
+    return this.banks[bank].readBigUInt64LE(at) !== this.model[bank].readBigUInt64LE(at);
+  }
+
+  // ---- Comparing
+
+  /** Everything: log, interrupts, invariants, all bytes. */
+  compare(): void {
+    this.checkLog();
+    this.compareBytes();
+    for (const { place, writeIndex } of this.producers) {
+      const index = this.readIndex(place);
+      if (index > writeIndex) throw new Violation(`context ${place.number}: Read_Index ${index} > Write_Index ${writeIndex}`);
+    }
+  }
+
+  /** Records came in any order between contexts, in order within one, and were lost only when there was no room. */
+  private checkLog(end?: bigint): void {
+    const { due, machine } = this.reference;
+    const write = end ?? this.fn.readRegister(Reg.ERR_WRT, 8);
+    const first = this.logWrite;
+    for (; this.logWrite < write; this.logWrite++) {
+      const { bank, at } = this.spot(this.estate.functionPasid, LOG + Number(this.logWrite % LOG_ENTRIES) * 64);
+      const bytes = this.banks[bank].subarray(at, at + 64);
+      const number = bytes.readUInt16LE(6);
+      const queue = due.get(number) ?? [];
+      while (queue[0]?.optional && !queue[0].bytes.equals(bytes)) queue.shift();
+      if (!this.wild.has(number)) {
+        const expected = queue.shift();
+        if (!expected?.bytes.equals(bytes)) {
+          throw new Violation(`record ${bytes.toString('hex')}, due for context ${number}: ${expected?.bytes.toString('hex') ?? 'none'}`);
+        }
+      }
+      this.model[bank].set(bytes, at);
+    }
+    const missed = [...due.values()].flat().filter(({ optional }) => !optional).length;
+    due.clear();
+    const reachable = typeof machine.memory.find(this.estate.functionPasid, BigInt(LOG), 64, 2) !== 'number';
+    const full = this.logWrite - this.logRead >= LOG_ENTRIES;
+    if (missed > 0 && this.logOn && reachable && !full) throw new Violation(`${missed} records are missing`);
+    if (this.logOn && (missed > 0 || first < write)) this.expectStatus(missed > 0 && full, missed > 0 && !full);
+    if (end === undefined) this.checkStatus();
+    this.wild.clear();
+    machine.interrupts.forEach((count, vector) => {
+      if (this.interrupts[vector] !== count) throw new Violation(`vector ${vector} came ${this.interrupts[vector]} times, not ${count}`);
+    });
+  }
+
+  private checkStatus(): void {
+    const status = Number(this.fn.readRegister(Reg.ERR_STS, 8));
+    // A record of a context with a disturbed descriptor may have been lost, too.
+    if (this.wild.size > 0 && this.logOn && status !== this.logStatus) this.expectStatus((status & 2) !== 0, (status & 8) !== 0);
+    if (status !== this.logStatus) throw new Violation(`ERR_STS is ${status}, should be ${this.logStatus}`);
+  }
+
+  private expectStatus(overflow: boolean, failure: boolean): void {
+    if ((this.logStatus & 1) === 0 && this.loud) this.reference.machine.interrupts[0]++;
+    this.logStatus |= 1 | (overflow ? 2 : 0) | (failure ? 8 : 0);
+  }
+
+  private compareBytes(): void {
+    this.banks.forEach((bank, i) => {
+      const open = this.reference.contexts
+        .flatMap(({ busy }) => busy?.spots ?? [])
+        .filter((spot) => spot.bank === i)
+        .sort((a, b) => a.at - b.at);
+      let from = 0;
+      for (const { at, length } of open) {
+        if (at > from) this.comparePart(i, from, at);
+        from = Math.max(from, at + length);
+      }
+      this.comparePart(i, from, bank.length);
+    });
+  }
+
+  private comparePart(bank: number, from: number, to: number): void {
+    const real = this.banks[bank];
+    const model = this.model[bank];
+    if (real.compare(model, from, to, from, to) === 0) return;
+    let at = from;
+    while (real[at] === model[at]) at++;
+    const piece = this.estate.pieces.find((p) => p.bank === bank && at >= p.offset && at < p.offset + p.length);
+    const where = piece ? `${piece.what} of ${piece.owner} at 0x${(piece.start + at - piece.offset).toString(16)}` : 'a guard byte';
+    throw new Violation(`bank ${bank} byte ${at} (${where}) is 0x${real[at].toString(16)}, should be 0x${model[at].toString(16)}`);
+  }
+
+  /** The whole program; then nothing may be left undone. */
+  static run(setup: Setup, events: Event[], sabotage?: Sabotage): Lockstep {
+    const lockstep = new Lockstep(setup, sabotage);
+    for (const event of events) lockstep.apply(event);
+    lockstep.drain();
+    return lockstep;
+  }
+}
