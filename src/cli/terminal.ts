@@ -95,23 +95,31 @@ export class Terminal {
     this.result(reportOf(error));
   }
 
-  /** A progress bar on stderr when that is a terminal; otherwise something with the same methods that shows nothing. */
-  progress(label: string, total: number, value: (done: number) => string): Progress {
-    if (this.json || !process.stderr.isTTY || total <= 0) return SILENT;
-    const bar: SingleBar = new cliProgress.SingleBar({
-      format: `${label} [{bar}] {percentage}% | {done} | {eta_formatted} left`,
-      stream: process.stderr,
-      hideCursor: true,
-      clearOnComplete: true,
-      barsize: 30,
-    });
-    bar.start(total, 0, { done: value(0) });
-    return { update: (done) => bar.update(done, { done: value(done) }), stop: () => bar.stop() };
+  /** A progress bar on stderr when that is a terminal, from the first update on; nothing otherwise. `text` says how far it is. */
+  progress(label: string, text: (done: number) => string): Progress {
+    if (this.json || !process.stderr.isTTY) return SILENT;
+    let bar: SingleBar | undefined;
+    return {
+      update: (done, total) => {
+        if (!bar) {
+          bar = new cliProgress.SingleBar({
+            format: `${label} [{bar}] {percentage}% {text} {eta_formatted} left`,
+            stream: process.stderr,
+            hideCursor: true,
+            clearOnComplete: true,
+            barsize: 30,
+          });
+          bar.start(total, 0, { text: text(0) });
+        }
+        bar.update(Math.min(done, total), { text: text(done) });
+      },
+      stop: () => bar?.stop(),
+    };
   }
 }
 
 export interface Progress {
-  update(done: number): void;
+  update(done: number, total: number): void;
   stop(): void;
 }
 

@@ -85,8 +85,13 @@ function isValid(value: unknown, { valid }: Rule): boolean {
   return Number.isInteger(value) && (value as number) >= valid[0] && (value as number) <= (valid[1] as number);
 }
 
+/** The rule of an option; `toString` and its like are none. */
+function ruleOf(name: string): Rule | undefined {
+  return Object.hasOwn(RULES, name) ? RULES[name as keyof FunctionConfig] : undefined;
+}
+
 function check(name: string, value: unknown): void {
-  const rule = RULES[name as keyof FunctionConfig];
+  const rule = ruleOf(name);
   if (!rule) {
     throw new ArgumentError(`there is no function option "${name}"`, {
       hint: `options are: ${NAMES.join(', ')}`,
@@ -116,7 +121,7 @@ export function functionConfig(partial: Partial<FunctionConfig> = {}): FunctionC
 export function parseFunctionOptions(params: URLSearchParams): Partial<FunctionConfig> {
   const partial: Record<string, unknown> = {};
   for (const [name, text] of params) {
-    const rule = RULES[name as keyof FunctionConfig];
+    const rule = ruleOf(name);
     let value: unknown = text;
     if (rule?.valid === 'boolean') value = { true: true, '1': true, false: false, '0': false }[text] ?? text;
     else if (rule && typeof rule.valid[0] === 'number') value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : text;

@@ -91,7 +91,12 @@ export class SdxiFunction {
     core.counters.doorbells++;
     core.ports.tracer?.doorbell(context, value);
     const { state } = this;
-    if (context > core.registers.maxContext || (state !== FunctionState.ACTIVE && state !== FunctionState.INIT)) {
+    // The shift also turns away what is no 32-bit number at all.
+    if (
+      context >>> 0 !== context ||
+      context > core.registers.maxContext ||
+      (state !== FunctionState.ACTIVE && state !== FunctionState.INIT)
+    ) {
       core.counters.doorbellsDropped++;
     } else if (state === FunctionState.INIT) {
       this.early.add(context);

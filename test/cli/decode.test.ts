@@ -122,7 +122,7 @@ describe('sdxi decode: bad input is usage, exit 2', () => {
     ['no bytes', ['decode'], 'no hexadecimal bytes given'],
     ['half a byte', ['decode', '123'], 'not hexadecimal'],
     ['no digits', ['decode', 'zz'], 'not hexadecimal'],
-    ['too few bytes', ['decode', '00'.repeat(63)], '63 bytes'],
+    ['too few bytes', ['decode', '00'.repeat(63)], '63 bytes given'],
     ['an unknown kind', ['decode', '--as', 'nonsense', '00'], 'unknown kind'],
     ['no JSON', ['decode', '--encode', 'nonsense'], 'no JSON'],
     ['an unknown field', ['decode', '--encode', '{"operation":"NOP","colour":1}'], 'no such field'],

@@ -187,7 +187,7 @@ describe('context 0 among the others', () => {
     expect([rig.u64(csb), rig.u64(LAYOUT.data), rig.interrupts]).toEqual([0n, 5n, [4]]);
   });
 
-  it.each([0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08])('S-7 admin subtype 0x%x is refused outside context 0', (subtype) => {
+  it.each([0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08])('S-7 admin subtype %d is refused outside context 0', (subtype) => {
     const { rig } = ready({ opGroups: 0xffff_ffff });
     const p = rig.running(1, { l1: { opb_000_enb: 0xffff_ffff } });
     expect(provoke(rig, p, (csb) => descriptor(0x002, subtype, { csb }))).toEqual(failed({ step: 7, sub: 3, context: 1, index: 0 }));

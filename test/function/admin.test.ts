@@ -246,7 +246,7 @@ describe('CXT_STOP', () => {
   });
 
   it.each([STOP_SW, STOP_FN, STOPG_SW, ERR_FN, RUN])(
-    'S-82 a context with state 0x%x in memory that the function does not run: success without effect',
+    'S-82 a context with state %d in memory that the function does not run: success without effect',
     (state) => {
       const { rig, admin } = ready();
       const p = rig.prepare(1, { state });

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { ContextState, Reg } from '../../src/spec/index.js';
 import { CSB, failed, provoke, record, status } from './expect.js';
 import { copy, descriptor, FLAG, interrupt, nop, repcopy, writeImmediate } from './ops.js';
-import { type ContextPlace, LAYOUT, Rig } from './rig.js';
+import { LAYOUT, Rig } from './rig.js';
 
 const { RUN, ERR_FN } = ContextState;
 const SOURCE = LAYOUT.data;

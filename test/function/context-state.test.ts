@@ -54,7 +54,7 @@ describe('ref §6.5 context state machine', () => {
   });
 
   it.each([STOP_SW, STOP_FN, ERR_FN])(
-    'ref §6.5 row 2 O-10 state 0x%x, software stores RUN and rings: the function picks it up at the doorbell',
+    'ref §6.5 row 2 O-10 state %d, software stores RUN and rings: the function picks it up at the doorbell',
     (state) => {
       const { rig } = traced();
       const p = rig.prepare(1, { state });
@@ -185,10 +185,10 @@ describe('ref §6.5 context state machine', () => {
 
   it('ref §6.5 row 10 function-level reset in the middle of a copy: memory untouched, the function forgets the context', () => {
     const { rig, trace, p, csb } = copying();
-    const before = Buffer.from(rig.u8).toString('hex');
+    const before = rig.snapshot();
     rig.fn.reset();
     rig.drain();
-    expect(Buffer.from(rig.u8).toString('hex') === before).toBe(true);
+    expect(rig.snapshot().equals(before)).toBe(true);
     expect(states(trace)).toEqual([]);
     expect(rig.hex(p.status, 16)).toBe(status(RUN, 0));
     rig.program();

@@ -1,12 +1,9 @@
+/** Limits that software chooses in CTL2 (ref §2.5), and the doorbell region (ref §2.13). */
 import { describe, expect, it } from 'vitest';
 import { ContextState, Reg } from '../../src/spec/index.js';
 import { CSB, failed, provoke } from './expect.js';
 import { atomic, copy, interrupt, nop, repcopy } from './ops.js';
 import { LAYOUT, Rig } from './rig.js';
-
-const ALL_ONES = 0xffff_ffff_ffff_ffffn;
-
-const _PATTERN = 0xdead_beef_0bad_cafen;
 
 describe('CTL2: limits chosen by software (ref §2.5)', () => {
   it('O-5 CTL2 is written after ACTIVE, its max_cxt = count is clamped, and it reads back unclamped', () => {
@@ -134,7 +131,7 @@ describe('doorbells (ref §2.13)', () => {
     [0x1000, 16],
     [-0x1000, 8],
     [0x1000 + 0.5, 8],
-  ])('S-100 a doorbell write at 0x%s of %d bytes is dropped and counted', (offset, size) => {
+  ])('S-100 a doorbell write at %s of %d bytes is dropped and counted', (offset, size) => {
     const { rig, rings } = waiting();
     expect(rings(offset, size)).toBe(false);
     expect(rig.fn.counters.writesDropped).toBe(1);
@@ -144,7 +141,7 @@ describe('doorbells (ref §2.13)', () => {
     [0, 0x5000],
     [2, 0x14000],
     [7, 0x280000],
-  ])('ref §13.3 the doorbell of context 5 with stride field %d lies at 0x%s', (dbStride, offset) => {
+  ])('ref §13.3 the doorbell of context 5 with stride field %d lies at %s', (dbStride, offset) => {
     const rig = new Rig({ dbStride });
     rig.activate();
     const p = rig.prepare(5, { state: ContextState.RUN });
@@ -153,6 +150,15 @@ describe('doorbells (ref §2.13)', () => {
     rig.fn.writeDoorbell(offset, 8, 1n);
     rig.drain();
     expect(rig.readIndex(p)).toBe(1);
+  });
+
+  it.each([-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 40])('ref §2.13 a doorbell of "context" %d is ignored', (context) => {
+    const rig = new Rig();
+    rig.activate();
+    rig.fn.ringDoorbell(context, 1);
+    expect(rig.fn.step(1)).toBe(0);
+    expect(rig.fn.counters).toMatchObject({ doorbellsDropped: 1, errors: 0 });
+    expect(rig.fn.contexts().length).toBe(1);
   });
 
   it('ref §2.13 a doorbell above the effective max_cxt is ignored, wherever it lies', () => {

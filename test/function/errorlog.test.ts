@@ -82,6 +82,14 @@ describe('ref §8.5 logging', () => {
     expect(registersOf(rig)).toEqual([9n, 0n]);
   });
 
+  it('S-109 ref §8.5 step 3 a log in the space of a fn_pasid that the platform does not know cannot be written', () => {
+    const { rig } = failing();
+    rig.setReg(Reg.CTL0, BigInt(3 | 4 | (0x77 << 8)));
+    rig.fn.injectInternalError();
+    expect(registersOf(rig)).toEqual([9n, 0n]);
+    expect(rig.interrupts).toEqual([0]);
+  });
+
   it('ref §8.5 step 4 ERR_WRT counts on, the slot is ERR_WRT modulo the entries, all 64 bytes are written', () => {
     const { rig, fail } = failing();
     rig.bytes(LAYOUT.errorLog, 4096).fill(0xee);

@@ -2,9 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { Access } from '../../src/memory/address-space.js';
 import { ContextState, CXT_L2_ENT, Reg } from '../../src/spec/index.js';
-import { type Aftermath, CSB, notConsumed, provoke, queueWithFollowers, record, status } from './expect.js';
+import { type Aftermath, CSB, notConsumed, queueWithFollowers, record, status } from './expect.js';
 import { copy, descriptor, nop, start } from './ops.js';
-import { type ContextPlace, type Encode, LAYOUT, Rig } from './rig.js';
+import { type ContextPlace, LAYOUT, Rig } from './rig.js';
 
 const { RUN, ERR_FN, STOP_FN, STOP_SW } = ContextState;
 
@@ -87,7 +87,7 @@ describe('ref §8.3 contexts that cannot be loaded', () => {
     expect(after).toEqual(notConsumed({ step: 5, sub: 2, context: 1 }));
   });
 
-  it.each([0x3, 0x5, 0x7, 0x8, 0xe])('ref §8.3 row 4 CXT_STS with the illegal state 0x%x becomes ERR_FN', (state) => {
+  it.each([0x3, 0x5, 0x7, 0x8, 0xe])('ref §8.3 row 4 CXT_STS with the illegal state %d becomes ERR_FN', (state) => {
     const after = breakLoad((rig, p) => rig.setState(p, state));
     expect(after).toEqual(notConsumed({ step: 5, sub: 3, context: 1 }));
   });

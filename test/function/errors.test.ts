@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { Access } from '../../src/memory/address-space.js';
 import { ContextState, Reg } from '../../src/spec/index.js';
-import { type Aftermath, CSB, failed, notConsumed, provoke, queueWithFollowers } from './expect.js';
+import { type Aftermath, CSB, failed, notConsumed, provoke } from './expect.js';
 import { adminInterrupt, atomic, copy, descriptor, FLAG, interrupt, nop, repcopy, start, stop, sync, writeImmediate } from './ops.js';
 import { type ContextPlace, type Encode, LAYOUT, Rig } from './rig.js';
 

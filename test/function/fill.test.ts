@@ -49,6 +49,39 @@ describe('REPCOPY', () => {
     },
   );
 
+  it.each([1, 4096, 16_384, 16_385, 3 * PAGE + 7, SLICE + 4097, 3 * SLICE])(
+    'ref §5.3 a block of one byte, repeated over %d bytes',
+    (size) => {
+      for (const byte of [0, 0xa5]) {
+        const { rig, p } = ready({ pages: true });
+        rig.bytes(DATA, 0x10_0000).fill(0xee);
+        rig.bytes(DATA, PAGE).fill(byte);
+        expectMemory(
+          rig,
+          p,
+          (csb) => repcopy(DATA, DATA + 0x1803, size, { csb }),
+          (m) => m.fill(byte, 0x1803, 0x1803 + size),
+          0x10_0000,
+        );
+      }
+    },
+  );
+
+  it('S-22 a block that is one byte but for its last: no short way is taken', () => {
+    const { rig, p } = ready();
+    rig.bytes(DATA, PAGE).fill(3);
+    rig.u8[rig.at(DATA + PAGE - 1)] = 4;
+    expectMemory(
+      rig,
+      p,
+      (csb) => repcopy(DATA, DATA + 0x1000, 20_000, { csb }),
+      (m) => {
+        for (let i = 0; i < 20_000; i++) m[0x1000 + i] = i % PAGE === PAGE - 1 ? 4 : 3;
+      },
+      0x8000,
+    );
+  });
+
   it('S-106 the block is read first: a destination that overlaps it changes nothing of what is repeated', () => {
     const { rig, p } = ready();
     for (const to of [0, 1, 100, 4095, 0x1000]) {

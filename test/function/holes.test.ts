@@ -1,3 +1,4 @@
+/** Data operations that meet the end of what is mapped, and mappings that go away: S-41, S-102. */
 import { describe, expect, it } from 'vitest';
 import { Access } from '../../src/memory/address-space.js';
 import { ContextState } from '../../src/spec/index.js';
@@ -45,7 +46,7 @@ describe('S-41 holes: nothing moves beyond the last valid byte', () => {
   });
 
   it.each([0xffff_ffff_ffff_fff8n, 0xffff_ffff_ffff_ff00n, 2n ** 63n, 2n ** 53n, 2n ** 53n - 8n])(
-    'S-41 S-103 a buffer at 0x%s, or crossing 2^64, is not mapped: step 10 / sub 1',
+    'S-41 S-103 a buffer at %s, or crossing 2^64, is not mapped: step 10 / sub 1',
     (address) => {
       for (const encode of [
         (csb: number) => copy(address, DATA, 64, { csb }),

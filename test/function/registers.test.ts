@@ -124,7 +124,7 @@ describe('access sizes', () => {
     expect(rig.reg(Reg.ERR_STS)).toBe(1n);
   });
 
-  it.each([Reg.STS0, Reg.CAP0, Reg.CAP1, Reg.VERSION])('ref §2.2 the read-only register at 0x%x ignores writes', (offset) => {
+  it.each([Reg.STS0, Reg.CAP0, Reg.CAP1, Reg.VERSION])('ref §2.2 the read-only register at %d ignores writes', (offset) => {
     const rig = new Rig();
     const before = rig.reg(offset);
     rig.setReg(offset, ALL_ONES);

@@ -124,6 +124,11 @@ export class Rig {
     return Buffer.from(this.bytes(address, length)).toString('hex');
   }
 
+  /** A copy of all memory, to be compared later. */
+  snapshot(): Buffer {
+    return Buffer.from(this.u8);
+  }
+
   put(address: number, bytes: ArrayLike<number>): void {
     this.u8.set(bytes, this.at(address));
   }

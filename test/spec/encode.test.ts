@@ -60,7 +60,7 @@ describe('ref §13.4 encoder expectations', () => {
     [4 * 2 ** 20, 0x3fffff],
     [2 ** 32 - 1, 0xfffffffe],
     [2 ** 32, 0xffffffff],
-  ])('ref §13.4 size %d is stored as bytes - 1', (size, stored) => {
+  ])('ref §13.4 row 1 size %d is stored as bytes - 1', (size, stored) => {
     const u32 = new Uint32Array(16);
     encodeCopy(u32, 0, 0, NO_CSB, size, 0, 0, 0, 2 ** 40);
     expect(u32[1]).toBe(stored);
@@ -70,7 +70,7 @@ describe('ref §13.4 encoder expectations', () => {
   });
 
   it.each([0, 2 ** 32 + 1, 2 ** 33, 2 ** 64 - 1, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY])(
-    'ref §13.4 size %d is refused, slot untouched',
+    'ref §13.4 row 2 size %d is refused, slot untouched',
     (size) => {
       for (const run of [
         (u32: Uint32Array) => encodeCopy(u32, 0, 0, NO_CSB, size, 0, 0, 0, 2 ** 40),
@@ -82,16 +82,16 @@ describe('ref §13.4 encoder expectations', () => {
     },
   );
 
-  it('ref §13.4 copy src 0x1000 dst 0x2000 len 4097 overlaps: refused', () => {
+  it('ref §13.4 row 3 copy src 0x1000 dst 0x2000 len 4097 overlaps: refused', () => {
     expect(refused(copy(4097)).fields).toMatchObject({ field: 'addr1', value: 0x2000 });
     expect(refused(copy(4097, 0x2000, 0x1000)).fields.field).toBe('addr1');
   });
 
-  it('ref §13.4 copy src = dst = 0x4000 len 1 overlaps: refused', () => {
+  it('ref §13.4 row 4 copy src = dst = 0x4000 len 1 overlaps: refused', () => {
     refused(copy(1, 0x4000, 0x4000));
   });
 
-  it('ref §13.4 copy src 0x1000 dst 0x2000 len 4096 touches: accepted', () => {
+  it('ref §13.4 row 5 copy src 0x1000 dst 0x2000 len 4096 touches: accepted', () => {
     slotOf(copy(4096));
     slotOf(copy(4096, 0x2000, 0x1000));
   });
@@ -101,7 +101,7 @@ describe('ref §13.4 encoder expectations', () => {
     slotOf((u32) => encodeRepcopy(u32, 0, 0, NO_CSB, 4096, 1, 2, 0x4000, 0x4000));
   });
 
-  it('ref §13.4 context numbers 127, 128, 511, 65,535 give their table indexes', () => {
+  it('ref §13.4 row 6 context numbers 127, 128, 511, 65,535 give their table indexes', () => {
     const indexes = [127, 128, 511, 65535].map((cxt) => [spec.l2Index(cxt), spec.l1Index(cxt)]);
     expect(indexes).toEqual([
       [0, 127],

@@ -46,7 +46,7 @@ export const benchCommand: CommandModule = (program, terminal) => {
 
 async function run(terminal: Terminal, uri: string, options: BenchOptions, signal: AbortSignal): Promise<BenchReport> {
   const { sizes, depth: depths, contexts, span: spans, functions } = options;
-  let bar = terminal.progress('bench', 0, String);
+  const bar = terminal.progress('bench', (rows) => `${rows} rows`);
   try {
     return await runBench({
       uri,
@@ -56,10 +56,7 @@ async function run(terminal: Terminal, uri: string, options: BenchOptions, signa
       spans,
       functions,
       signal,
-      onRow: (_row, done, total) => {
-        if (done === 1) bar = terminal.progress('bench', total, () => '');
-        bar.update(done);
-      },
+      onRow: (_row, done, total) => bar.update(done, total),
     });
   } finally {
     bar.stop();

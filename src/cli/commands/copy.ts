@@ -46,16 +46,13 @@ async function run(
   signal: AbortSignal,
 ): Promise<FileCopyReport> {
   const mover = await open(options.function);
-  let bar = terminal.progress('copy', 0, formatBytes);
+  const bar = terminal.progress('copy', formatBytes);
   try {
     return await copyFile(mover, source, destination, {
       blockBytes: options.block,
       corrupt: options.corrupt,
       signal,
-      onProgress: (copied, total) => {
-        if (copied <= options.block) bar = terminal.progress('copy', total, formatBytes);
-        bar.update(Math.min(copied, total));
-      },
+      onProgress: bar.update,
     });
   } finally {
     bar.stop();

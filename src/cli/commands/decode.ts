@@ -95,7 +95,7 @@ function itemsFromHex(kind: string, words: string[], file: string | undefined): 
 function cut(kind: string, bytes: Uint8Array): Uint8Array[] {
   const size = bytesOfKind(kind);
   if (bytes.length === 0 || bytes.length % size !== 0) {
-    throw new ArgumentError(`${bytes.length} bytes are no whole number of values: ${kind} has ${size} bytes`, {
+    throw new ArgumentError(`not a whole number of values: ${bytes.length} bytes given, ${kind} has ${size}`, {
       fields: { kind, bytes: bytes.length },
       hint: `give ${size * 2} hexadecimal digits for each value, or name another kind with --as`,
     });

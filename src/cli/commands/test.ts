@@ -2,7 +2,7 @@ import { InvalidArgumentError } from 'commander';
 import { ArgumentError } from '../../errors.js';
 import { type DmatestReport, dmatest, failureLines, summaryLine } from '../../offload/dmatest.js';
 import { Functions } from '../../offload/functions.js';
-import { closeAll, openLanes } from '../../offload/lane.js';
+import { openLanes } from '../../offload/lane.js';
 import { randomSeed } from '../../offload/prng.js';
 import { type CommandModule, withJson } from '../command.js';
 import { formatCount } from '../format.js';
@@ -71,26 +71,21 @@ async function run(
   signal: AbortSignal,
 ): Promise<{ report: DmatestReport; name: string }> {
   const functions = await Functions.open(uri, options.functions);
-  const total = options.iterations * options.threads;
-  const bar = terminal.progress('test', total, (tests) => `${formatCount(tests)} tests`);
+  const bar = terminal.progress('test', (tests) => `${formatCount(tests)} tests`);
   try {
     const lanes = await openLanes(functions.drivers, options.threads, { polled: options.polled });
-    try {
-      const report = await dmatest(lanes, {
-        iterations: options.iterations,
-        bufferBytes: options.bufSize,
-        alignment: options.alignment,
-        seed: options.seed ?? randomSeed(),
-        timeoutMs: options.timeout,
-        verify: options.verify,
-        corrupt: options.corrupt,
-        signal,
-        onProgress: bar.update,
-      });
-      return { report, name: functions.drivers.map((driver) => driver.name).join('+') };
-    } finally {
-      await closeAll(lanes);
-    }
+    const report = await dmatest(lanes, {
+      iterations: options.iterations,
+      bufferBytes: options.bufSize,
+      alignment: options.alignment,
+      seed: options.seed ?? randomSeed(),
+      timeoutMs: options.timeout,
+      verify: options.verify,
+      corrupt: options.corrupt,
+      signal,
+      onProgress: (done) => bar.update(done, options.iterations * options.threads),
+    });
+    return { report, name: functions.drivers.map((driver) => driver.name).join('+') };
   } finally {
     bar.stop();
     await functions.close();

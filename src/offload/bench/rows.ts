@@ -42,8 +42,6 @@ const ROUNDS = 7;
 const ROUNDS_LONG = 3;
 /** A pass is at least so many times the depth, else it is all beginning and end. */
 const FULL_QUEUES = 2;
-/** The first look at how fast a row is. */
-const PROBE_OPS = 64;
 /** Operations whose bytes are compared, at most, unless the depth is greater. */
 const ONCE_OPS = 20_000;
 /** A fill repeats the first 4 KiB of the sources. */
@@ -61,13 +59,17 @@ export async function measureRow(ground: Ground, shape: RowShape, signal?: Abort
   const plan = (start: number, count: number): PassPlan => ({ ...shape, start, count });
   const written = doOnce(ground, shape, pieces);
   compare(bytes, shape, written);
-  const probe = Math.max(PROBE_OPS, depth);
-  const estimate = Math.max(1, Math.min(...[0, 1, 2].map(() => runPass(lanes, plan(0, probe)))) / probe);
-  const count = Math.max(FULL_QUEUES * depth, Math.ceil(PASS_NS / estimate));
+  // Twice as much each time, until a pass is long enough: this also wakes the function and fills the caches.
+  let count = FULL_QUEUES * depth;
+  let passNs = runPass(lanes, plan(0, count));
+  while (passNs < PASS_NS / 2) {
+    count *= 2;
+    passNs = runPass(lanes, plan(0, count));
+  }
   // The CPU works half a span away: it finds nothing in the caches that the function has just left there.
   const away = pieces >> 1;
   runCpuPass(bytes, plan(away, count));
-  const rounds = count * estimate > 3 * PASS_NS ? ROUNDS_LONG : ROUNDS;
+  const rounds = passNs > 3 * PASS_NS ? ROUNDS_LONG : ROUNDS;
   const own: number[] = [];
   const cpu: number[] = [];
   let start = 0;

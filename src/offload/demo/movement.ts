@@ -72,35 +72,42 @@ function isFilled(bytes: Buffer, value: number): boolean {
   return true;
 }
 
+/** Copies of pages between two orders of the same memory: sources in its first half, destinations in the second. */
+function pageLists(memory: Buffer, from: Uint32Array, to: Uint32Array) {
+  const page = (index: number) => memory.subarray(index * PAGE_BYTES, (index + 1) * PAGE_BYTES);
+  return Array.from({ length: PAGES / PAGES_PER_BATCH }, (_, batch) =>
+    Array.from({ length: PAGES_PER_BATCH }, (_, i) => {
+      const at = batch * PAGES_PER_BATCH + i;
+      return { op: 'copy' as const, source: page(from[at]), destination: page(PAGES + to[at]) };
+    }),
+  );
+}
+
 /** 16,384 pages from random places to other random places, in batches of one promise each. */
 export async function migratePages({ mover, signal }: Stage): Promise<StepResult> {
   const bytes = PAGES * PAGE_BYTES;
-  const memory = mover.alloc(2 * bytes, { alignment: 4096 });
+  const memory = mover.alloc(2 * bytes, { alignment: PAGE_BYTES });
   try {
     const random = new Prng(7);
     random.fill(memory.subarray(0, bytes));
-    memory.fill(0, bytes);
     const from = random.permutation(PAGES);
     const to = random.permutation(PAGES);
-    const page = (index: number) => memory.subarray(index * PAGE_BYTES, (index + 1) * PAGE_BYTES);
+    const lists = pageLists(memory, from, to);
     let descriptors = 0;
-    const seconds = await timed(async () => {
-      const batches: Promise<{ descriptors: number }>[] = [];
-      for (let first = 0; first < PAGES; first += PAGES_PER_BATCH) {
-        const batch = Array.from({ length: PAGES_PER_BATCH }, (_, i) => ({
-          op: 'copy' as const,
-          source: page(from[first + i]),
-          destination: page(PAGES + to[first + i]),
-        }));
-        batches.push(mover.batch(batch, { signal }));
-      }
-      for (const done of await Promise.all(batches)) descriptors += done.descriptors;
-    });
-    let wrong = 0;
-    for (let i = 0; i < PAGES; i++) if (page(from[i]).compare(page(PAGES + to[i])) !== 0) wrong++;
-    const cpuSeconds = await timed(() => {
+    const move = async () => {
+      const results = await Promise.all(lists.map((list) => mover.batch(list, { signal })));
+      descriptors = results.reduce((sum, result) => sum + result.descriptors, 0);
+    };
+    const moveByCpu = () => {
       for (let i = 0; i < PAGES; i++) memory.copyWithin((PAGES + to[i]) * PAGE_BYTES, from[i] * PAGE_BYTES, (from[i] + 1) * PAGE_BYTES);
-    });
+    };
+    // A first lap for both: pages have to exist, and code to be compiled, before a clock runs.
+    await move();
+    moveByCpu();
+    memory.fill(0, bytes);
+    const seconds = await timed(move);
+    const wrong = lists.flat().filter(({ source, destination }) => source.compare(destination) !== 0).length;
+    const cpuSeconds = await timed(moveByCpu);
     return {
       name: 'pages',
       ok: wrong === 0,

@@ -147,14 +147,18 @@ export class Estate {
     this.places.push(place);
   }
 
+  /** Adds the pieces. @returns the stretches that they form where no gap parts them */
   private segments(owner: number, what: string, pasid: number, base: number, segments: Segment[]): { start: number; length: number }[] {
+    const stretches: { start: number; length: number }[] = [];
     let at = base;
-    return segments.map(({ gap, length, access, bank }) => {
+    for (const { gap, length, access, bank } of segments) {
       const start = at + gap;
       at = start + length;
       this.add({ what, owner, pasid, start, length, access, bank });
-      return { start, length };
-    });
+      if (gap === 0 && stretches.length > 0) stretches[stretches.length - 1].length += length;
+      else stretches.push({ start, length });
+    }
+    return stretches;
   }
 
   private add(piece: Omit<Piece, 'offset' | 'present'>): void {
@@ -192,7 +196,7 @@ export class Estate {
 
 // ---- Random setups
 
-const access = fc.oneof({ weight: 8, arbitrary: fc.constant(3) }, { weight: 1, arbitrary: fc.constantFrom(1, 2) });
+const access = fc.oneof({ weight: 12, arbitrary: fc.constant(3) }, { weight: 1, arbitrary: fc.constantFrom(1, 2) });
 
 const segment: fc.Arbitrary<Segment> = fc.record({
   gap: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 2, arbitrary: fc.constantFrom(1, 8, 24, 4096) }),
@@ -213,6 +217,9 @@ const largeSegment: fc.Arbitrary<Segment> = fc.record({
   bank: fc.nat(1),
 });
 
+/** Every context has something to work with. */
+const PAGES: Segment = { gap: 8, length: 12_288, access: 3, bank: 1 };
+
 export interface SetupOptions {
   /** Contexts besides context 0. */
   contexts: number;
@@ -228,7 +235,7 @@ const context = ({ large }: SetupOptions): fc.Arbitrary<ContextSetup> =>
     scattered: fc.boolean(),
     data: fc
       .tuple(
-        fc.array(segment, { minLength: 1, maxLength: 6, size: 'max' }),
+        fc.array(segment, { minLength: 1, maxLength: 6, size: 'max' }).map((segments) => [...segments, PAGES]),
         large > 0
           ? fc.oneof(
               { weight: large - 1, arbitrary: fc.constant([]) },
@@ -240,7 +247,7 @@ const context = ({ large }: SetupOptions): fc.Arbitrary<ContextSetup> =>
     far: fc.array(segment, { maxLength: 2 }),
     akeySize: fc.constantFrom(0, 0, 0, 1),
     maxBuffer: fc.constantFrom(11, 11, 0),
-    opGroups: fc.constantFrom(0x18, 0x18, 0x18, 0x18, 0x08, 0x10, 0),
+    opGroups: fc.oneof({ weight: 12, arbitrary: fc.constant(0x18) }, { weight: 1, arbitrary: fc.constantFrom(0x08, 0x10, 0) }),
     csa: fc.nat(1),
     state: fc.constantFrom(1, 1, 1, 1, 0, 4, 0xf),
   });

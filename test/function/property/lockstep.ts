@@ -4,7 +4,7 @@ import { AddressSpaces } from '../../../src/memory/address-space.js';
 import { Window } from '../../../src/memory/window.js';
 import { FunctionState, Reg } from '../../../src/spec/index.js';
 import { Estate, FUNCTION_PASID, L1, L2, LOG, type Piece, type Place, type Setup, UNKNOWN_PASID, VECTORS } from './estate.js';
-import { type Event, encode, type Op } from './program.js';
+import { type Event, encode } from './program.js';
 import { ReferenceMemory, type Spot } from './reference.js';
 import { type Busy, type ReferenceContext, ReferenceFunction, Violation } from './reference-contexts.js';
 
@@ -230,8 +230,9 @@ export class Lockstep {
     for (const { busy, number } of this.reference.contexts) if (busy && piece.owner === number) busy.disturbed = true;
   }
 
-  private submit(producer: Producer, ops: Op[], holes: number[], ring: boolean): void {
+  private submit(producer: Producer, { ops, holes, ring, start }: Event & { kind: 'submit' }): void {
     const { place } = producer;
+    if (start) this.makeRun(place);
     const entries = BigInt(place.setup.ringEntries);
     if (producer.writeIndex + BigInt(ops.length) - this.readIndex(place) > entries) return;
     ops.forEach((op, i) => {
@@ -252,6 +253,11 @@ export class Lockstep {
     producer.writeIndex += BigInt(ops.length);
     this.poke64(place.structurePasid, place.writeIndex, producer.writeIndex);
     if (ring) this.ring(place.number, Number(producer.writeIndex));
+  }
+
+  /** Software stores RUN, as it may while a context is stopped (ref §6.5). */
+  private makeRun(place: Place): void {
+    if (!this.reference.contexts[place.number].running) this.poke(this.spot(place.structurePasid, place.status), [1]);
   }
 
   private corrupt(event: Event & { kind: 'poke' }, { place, writeIndex }: Producer): void {
@@ -295,7 +301,7 @@ export class Lockstep {
     if (asleep && ['submit', 'start', 'drain'].includes(event.kind)) this.activate(event.kind !== 'drain');
     switch (event.kind) {
       case 'submit':
-        this.submit(producer, event.ops, event.holes, event.ring);
+        this.submit(producer, event);
         break;
       case 'fill':
         for (const spot of producer.holes.splice(0)) this.poke(spot, [this.model[spot.bank][spot.at] | 1]);
@@ -309,16 +315,17 @@ export class Lockstep {
         break;
       case 'drain':
         this.drain();
+        this.repair();
         break;
       case 'map': {
-        const changed = this.estate.pieces.filter((p) => !p.present || p.access !== this.original.get(p));
+        const changed = this.altered();
         const list = event.access === 3 && changed.length > 0 ? changed : this.estate.pieces;
         const piece = list[event.piece % list.length];
         this.remap(piece, event.access === 3 ? (this.original.get(piece) as number) : event.access);
         break;
       }
       case 'start':
-        if (!this.reference.contexts[place.number].running) this.poke(this.spot(place.structurePasid, place.status), [1]);
+        this.makeRun(place);
         if (event.ring) this.ring(place.number, 0);
         break;
       case 'stop':
@@ -342,6 +349,17 @@ export class Lockstep {
         this.corrupt(event, producer);
         break;
     }
+  }
+
+  /** Everything is as it was at first. */
+  private repair(): void {
+    for (const undo of this.undo.splice(0)) undo();
+    for (const piece of this.altered()) this.remap(piece, this.original.get(piece) as number);
+    this.limits(63, 11, 8, 0x18);
+  }
+
+  private altered(): Piece[] {
+    return this.estate.pieces.filter((p) => !p.present || p.access !== this.original.get(p));
   }
 
   private touchLog(what: (Event & { kind: 'log' })['what']): void {
@@ -406,11 +424,12 @@ export class Lockstep {
       const rested = was.queued && !is.queued;
       const cleared = (spot: Spot) => (this.banks[spot.bank][spot.at] & 1) === 0;
       const head = c.running && c.tables ? this.slotOf(c) : undefined;
-      const turned =
-        rested || (was.rung && !is.rung) || (head !== undefined && (this.model[head.bank][head.at] & 1) === 1 && cleared(head));
-      const seen = { rested, turned, busy: is.work !== 0, running: is.running, cleared };
-      if (c.busy?.disturbed && !seen.busy) this.resynchronize(c, seen.running, rested);
-      else this.reference.turn(c, seen);
+      const consumed = head !== undefined && (this.model[head.bank][head.at] & 1) === 1 && cleared(head);
+      const turned = rested || (was.rung && !is.rung) || was.work !== is.work || consumed;
+      const busy = is.work !== 0;
+      const finished = c.busy !== undefined && (!busy || consumed);
+      if (c.busy?.disturbed && finished) this.resynchronize(c, is.running, rested);
+      else this.reference.turn(c, { rested, turned, busy, finished, cleared });
     }
     for (const c of this.reference.contexts) {
       const { running } = after[c.number];

@@ -33,7 +33,7 @@ export interface Op {
 }
 
 export type Event =
-  | { kind: 'submit'; context: number; ops: Op[]; holes: number[]; ring: boolean }
+  | { kind: 'submit'; context: number; ops: Op[]; holes: number[]; ring: boolean; start: boolean }
   | { kind: 'fill'; context: number; ring: boolean }
   | { kind: 'ring'; context: number; value: number }
   | { kind: 'step'; budget: number }
@@ -50,7 +50,7 @@ const KEYS = [1, 2, 3, 4, 5, 6, 7, 7, 255, 256, 511, 0xffff];
 const WILD = [0n, 0xfffn, 1n << 40n, (1n << 53n) - 1n, 1n << 53n, (1n << 53n) + 2n, 1n << 63n, (1n << 64n) - 1n, 0xffff_ffff_ffff_f000n];
 
 const operand: fc.Arbitrary<Operand> = fc.record({
-  key: fc.oneof({ weight: 24, arbitrary: fc.constant(0) }, { weight: 2, arbitrary: fc.constantFrom(...KEYS) }),
+  key: fc.oneof({ weight: 60, arbitrary: fc.constant(0) }, { weight: 3, arbitrary: fc.constantFrom(...KEYS) }),
   segment: fc.nat(7),
   anchor: fc.oneof(
     { weight: 10, arbitrary: fc.constant('inside' as const) },
@@ -62,7 +62,7 @@ const operand: fc.Arbitrary<Operand> = fc.record({
     { weight: 3, arbitrary: fc.constant(0) },
     { weight: 1, arbitrary: fc.integer({ min: -9, max: 9 }) },
   ),
-  wild: fc.option(fc.constantFrom(...WILD), { freq: 30, nil: undefined }),
+  wild: fc.oneof({ weight: 60, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: fc.constantFrom(...WILD) }),
 });
 
 const U64 = fc.oneof(
@@ -78,17 +78,17 @@ const op = (large: boolean, admin: boolean): fc.Arbitrary<Op> =>
       { weight: 15, arbitrary: fc.constant('imm' as const) },
       { weight: 15, arbitrary: fc.constant('atomic' as const) },
       { weight: 9, arbitrary: fc.constantFrom('nop' as const, 'intr' as const) },
-      { weight: 2, arbitrary: fc.constant('weird' as const) },
+      { weight: 1, arbitrary: fc.constant('weird' as const) },
       { weight: admin ? 90 : 1, arbitrary: fc.constant('admin' as const) },
     ),
     flags: fc.oneof(
-      { weight: 30, arbitrary: fc.constant(0) },
-      { weight: 30, arbitrary: fc.constantFrom(0x2, 0x4, 0x6, 0x10, 0x20, 0xc0) },
+      { weight: 60, arbitrary: fc.constant(0) },
+      { weight: 60, arbitrary: fc.constantFrom(0x2, 0x4, 0x6, 0x10, 0x20, 0xc0) },
       { weight: 1, arbitrary: fc.constant(0x8) },
     ),
     block: fc.record({
       kind: fc.oneof(
-        { weight: 10, arbitrary: fc.constantFrom('none' as const, 'fresh' as const, 'fresh' as const) },
+        { weight: 30, arbitrary: fc.constantFrom('none' as const, 'fresh' as const, 'fresh' as const) },
         { weight: 1, arbitrary: fc.constantFrom('data' as const, 'wild' as const) },
       ),
       signal: fc.oneof({ weight: 3, arbitrary: fc.constant(1n) }, { weight: 1, arbitrary: fc.constantFrom(0n, 0xffn, 3n, 1n << 32n) }),
@@ -129,6 +129,7 @@ export const programs = ({ contexts, large, events }: ProgramOptions): fc.Arbitr
         { weight: 1, arbitrary: fc.array(fc.nat(23), { maxLength: 3 }) },
       ),
       ring: fc.oneof({ weight: 6, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
+      start: fc.oneof({ weight: 5, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
     });
   const event: fc.Arbitrary<Event> = fc.oneof(
     { weight: 14, arbitrary: submit(false) },
@@ -197,14 +198,24 @@ export const programs = ({ contexts, large, events }: ProgramOptions): fc.Arbitr
 
 // ---- From words to bytes
 
-function resolve(place: Place, { key, segment, anchor, shift, wild }: Operand, size: number): bigint {
-  if (wild !== undefined) return wild;
-  if (anchor === 'csb') return BigInt(place.csbs + (shift % (CSBS * 32)));
-  if (anchor === 'ring') return BigInt(place.ring + (Math.abs(shift) % (place.setup.ringEntries * 64)));
+type Stretch = Place['data'][number];
+
+/** The stretch that an operand lies in; one that is large enough, if there is one. */
+function stretch(place: Place, { key, segment }: Operand, size: number): Stretch {
   const list = key === 7 && place.far.length > 0 ? place.far : place.data;
-  const { start, length } = list[segment % list.length];
-  if (anchor === 'start') return BigInt(Math.max(0, start + (shift % 10)));
-  if (anchor === 'end') return BigInt(Math.max(0, start + length - size + (shift % 10)));
+  const chosen = list[segment % list.length];
+  return chosen.length >= size ? chosen : (list.find(({ length }) => length >= size) ?? chosen);
+}
+
+function resolve(place: Place, operand: Operand, size: number): bigint {
+  const { anchor, shift, wild } = operand;
+  if (wild !== undefined) return wild;
+  if (anchor === 'csb') return BigInt(place.csbs + (Math.abs(shift) % (CSBS * 32)));
+  if (anchor === 'ring') return BigInt(place.ring + (Math.abs(shift) % (place.setup.ringEntries * 64)));
+  const { start, length } = stretch(place, operand, size);
+  const off = Math.abs(shift) < 10 ? shift : 0;
+  if (anchor === 'start') return BigInt(Math.max(0, start + off));
+  if (anchor === 'end') return BigInt(Math.max(0, start + length - size + off));
   return BigInt(start + (Math.abs(shift) % Math.max(1, length - size + 1)));
 }
 
@@ -222,7 +233,7 @@ export function encode(op: Op, place: Place, block: number): Buffer {
   const d = Buffer.alloc(64);
   d[0] = 1 | op.flags;
   const { bits, code } = op;
-  const size = op.kind === 'imm' ? (bits === 0 ? op.size : ((op.size - 1) % 32) + 1) : op.size;
+  const size = op.kind === 'imm' ? (bits === 0 ? op.size : ((op.size - 1) % 32) + 1) : fitting(op, place);
   d.writeUInt32LE(size - 1, 4);
   if (op.kind !== 'admin') {
     // Reserved bits and hints mean nothing (S-1, S-18).
@@ -251,14 +262,15 @@ export function encode(op: Op, place: Place, block: number): Buffer {
       for (let i = 0; i < 4; i++) d.writeBigUInt64LE(op.operands[i & 1] ^ BigInt(i), 24 + 8 * i);
       break;
     case 'atomic': {
-      // One in sixteen has a subtype, width or alignment that does not exist.
+      // A few have a subtype, width or alignment that does not exist.
       const width = bits === 1 ? 2 : bits & 2 ? 8 : 4;
-      const mask = bits % 16 === 5 ? ~1n : ~BigInt(width - 1);
-      header(d, 3, bits % 16 === 7 ? code : [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14][code % 13]);
+      const mask = bits % 32 === 5 ? ~1n : ~BigInt(width - 1);
+      header(d, 3, bits % 32 === 7 ? code : [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14][code % 13]);
       d.writeUInt32LE(width - 1, 4);
       d[9] = bits & 8 ? 0xff : 0xfe;
-      d.writeBigUInt64LE(resolve(place, target(op.to), width) & mask, 16);
-      d.writeBigUInt64LE(resolve(place, target(op.from), width) & mask, 24);
+      const aligned = (operand: Operand) => BigInt.asUintN(64, resolve(place, target(operand), 16) + 7n) & mask;
+      d.writeBigUInt64LE(aligned(op.to), 16);
+      d.writeBigUInt64LE(aligned(op.from), 24);
       d.writeBigUInt64LE(op.operands[0], 32);
       d.writeBigUInt64LE(op.operands[1], 40);
       d.writeUInt16LE(op.to.key, 12);
@@ -278,6 +290,13 @@ export function encode(op: Op, place: Place, block: number): Buffer {
   }
   footer(d, op.block, place, block);
   return d;
+}
+
+/** Nearly all operations fit into memory. */
+function fitting({ kind, size, from, to, bits }: Op, place: Place): number {
+  if (bits % 32 === 3) return size;
+  const room = stretch(place, to, size).length;
+  return Math.min(size, room, kind === 'copy' ? stretch(place, from, size).length : room);
 }
 
 function header(d: Buffer, type: number, subtype: number): void {

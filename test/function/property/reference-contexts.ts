@@ -4,7 +4,7 @@
  * The reference does not schedule. It is told which contexts had a turn and which slots were consumed (vl cleared), checks
  * that this was allowed and had to happen, and does the same to its own memory.
  */
-import { complete, execute, type Failure, type Machine, record, type Spot, type Tables } from './reference.js';
+import { complete, execute, type Failure, type Machine, record, type Spaces, type Spot, spacesOf, type Tables } from './reference.js';
 
 /** What was seen of a context during one step of the function. */
 export interface Seen {
@@ -14,8 +14,8 @@ export interface Seen {
   turned: boolean;
   /** A descriptor is under way. */
   busy: boolean;
-  /** It is in the running set. */
-  running: boolean;
+  /** The one that was under way is not any more. */
+  finished: boolean;
   /** vl of a slot has been cleared. */
   cleared(spot: Spot): boolean;
 }
@@ -23,6 +23,8 @@ export interface Seen {
 /** A descriptor between its slices. */
 export interface Busy {
   descriptor: Buffer;
+  /** Looked up when it began. */
+  spaces?: Spaces;
   /** Data operations: where bytes may have changed, and to what. */
   spots: (Spot & { length: number })[];
   bytes: Buffer;
@@ -249,15 +251,15 @@ export class ReferenceFunction {
       return;
     }
     if (c.busy) {
-      if (seen.busy) {
+      if (!seen.finished) {
         this.goOn(c);
         return;
       }
       const busy = c.busy;
       c.busy = undefined;
       if (busy.disturbed) throw new Violation('the caller looks after disturbed descriptors');
-      this.run(c, this.slot(c), busy.descriptor);
-      if (!c.running) return;
+      this.run(c, this.slot(c), busy.descriptor, busy.spaces);
+      if (!c.running || !this.hadAnotherTurn(c, seen)) return;
     }
     if (c.stop === 'soft') {
       if (seen.rested) this.finishStop(c, 0);
@@ -271,6 +273,12 @@ export class ReferenceFunction {
       }
     }
     this.consume(c, seen);
+  }
+
+  /** After the last slice of a descriptor, there need not have been another turn in this step. */
+  private hadAnotherTurn(c: ReferenceContext, seen: Seen): boolean {
+    const next = this.slot(c);
+    return seen.rested || seen.busy || (typeof next !== 'number' && (this.banks[next.bank][next.at] & 1) === 1 && seen.cleared(next));
   }
 
   private mustRest(c: ReferenceContext, seen: Seen): void {
@@ -336,9 +344,9 @@ export class ReferenceFunction {
   }
 
   /** Executes, completes and consumes one descriptor. */
-  private run(c: ReferenceContext, spot: Spot | number, d: Buffer): void {
+  private run(c: ReferenceContext, spot: Spot | number, d: Buffer, held?: Spaces): void {
     const t = c.tables as Tables;
-    const outcome = execute(this.machine, t, c.number, d);
+    const outcome = execute(this.machine, t, c.number, d, held);
     const result = outcome === 'admin' ? this.administer(c, d) : outcome;
     const target = c.target;
     c.target = undefined;
@@ -386,15 +394,13 @@ export class ReferenceFunction {
     const size = d.readUInt32LE(4) + 1;
     if (size <= 256 * 1024) throw new Violation('a descriptor of one slice was left in the middle');
     // What it may write: the bytes it reads are kept as they are now, and where they might go is noted.
+    const spaces = spacesOf(this.machine, t, d);
+    if ('step' in spaces) throw new Violation('a descriptor that is not valid was begun');
     const { memory } = this.machine;
-    const space = (key: number): number => {
-      const spot = memory.find(this.machine.limits.functionPasid, t.akeys + BigInt(key * 16), 16, 1) as Spot;
-      const bank = this.banks[spot.bank];
-      return bank[spot.at] & 4 ? bank.readUInt32LE(spot.at + 4) & 0xfffff : t.dataPasid;
-    };
     const repeats = d[1] === 4;
-    const source = memory.runs(space(d.readUInt16LE(12)), d.readBigUInt64LE(16), repeats ? 4096 : size, 0);
-    const destination = memory.runs(space(d.readUInt16LE(14)), d.readBigUInt64LE(24), size, 0);
+    const source = memory.runs(spaces.from, d.readBigUInt64LE(16), repeats ? 4096 : size, 0);
+    const destination = memory.runs(spaces.to, d.readBigUInt64LE(24), size, 0);
+    c.busy.spaces = spaces;
     const bytes = memory.gather(source.spots);
     c.busy.spots = destination.spots;
     c.busy.bytes = repeats ? Buffer.alloc(destination.length, bytes) : bytes;
@@ -550,9 +556,9 @@ export class ReferenceFunction {
       }
       if (!c.running) continue;
       if (c.busy && seen.completed(c)) {
-        const { descriptor } = c.busy;
+        const { descriptor, spaces } = c.busy;
         c.busy = undefined;
-        this.run(c, this.slot(c), descriptor);
+        this.run(c, this.slot(c), descriptor, spaces);
         if (!c.running) continue;
       } else if (c.busy && !hard && c.number === 0) {
         c.busy = undefined; // given up, unconsumed: it runs again after the next start (S-85)

@@ -129,55 +129,62 @@ function lookup(m: Machine, t: Tables, key: number, operand: number): { entry: n
 const invalid: Failure = { step: 7, sub: 3 };
 
 /** Executes everything but the admin group; admin descriptors come back as `undefined` operation. */
-export function execute(m: Machine, t: Tables, number: number, d: Buffer): Failure | 'admin' | undefined {
+export function execute(m: Machine, t: Tables, number: number, d: Buffer, held?: Spaces): Failure | 'admin' | undefined {
   const type = d.readUInt16LE(2) & 0x7ff;
   const subtype = d[1];
   const enabled = (t.opGroups & m.limits.opGroups) >>> 0;
   if (d[0] & 8) return invalid;
   if (type === 1 && subtype === 1) return undefined;
   if (type === 1 && subtype === 2) return writeImmediate(m, t, d);
-  if (type === 1 && subtype === 3) return copy(m, t, d);
-  if (type === 1 && subtype === 4) return repcopy(m, t, d);
+  if (type === 1 && subtype === 3) return copy(m, t, d, held);
+  if (type === 1 && subtype === 4) return repcopy(m, t, d, held);
   if (type === 2 && number === 0 && subtype <= 8) return 'admin';
   if (type === 3 && enabled & 8) return atomic(m, t, d, subtype);
   if (type === 4 && subtype === 0 && enabled & 16) return interrupt(m, t, d);
   return invalid;
 }
 
+/** PASIDs of both operands: looked up once, when a descriptor begins. */
+export interface Spaces {
+  from: number;
+  to: number;
+}
+
 /** Spaces of both operands, or what is wrong with size or keys (S-42, S-44). */
-function operands(m: Machine, t: Tables, d: Buffer): { size: number; from: number; to: number } | Failure {
-  const size = d.readUInt32LE(4) + 1;
+export function spacesOf(m: Machine, t: Tables, d: Buffer): Spaces | Failure {
   const limit = 2 ** (Math.min(t.maxBuffer, m.limits.maxBuffer) + 21);
-  if (size > limit) return invalid;
+  if (d.readUInt32LE(4) + 1 > limit) return invalid;
   const from = lookup(m, t, d.readUInt16LE(12), 0);
   if ('step' in from) return from;
   const to = lookup(m, t, d.readUInt16LE(14), 1);
   if ('step' in to) return to;
-  return { size, from: from.pasid, to: to.pasid };
+  return { from: from.pasid, to: to.pasid };
 }
 
-function copy(m: Machine, t: Tables, d: Buffer): Failure | undefined {
-  const o = operands(m, t, d);
+function copy(m: Machine, t: Tables, d: Buffer, held?: Spaces): Failure | undefined {
+  const o = held ?? spacesOf(m, t, d);
   if ('step' in o) return o;
-  const source = m.memory.runs(o.from, d.readBigUInt64LE(16), o.size, 1);
-  const destination = m.memory.runs(o.to, d.readBigUInt64LE(24), o.size, 2);
+  const size = d.readUInt32LE(4) + 1;
+  const source = m.memory.runs(o.from, d.readBigUInt64LE(16), size, 1);
+  const destination = m.memory.runs(o.to, d.readBigUInt64LE(24), size, 2);
   // As if the source were read completely first (S-39), up to the first byte that cannot be moved (S-41).
   const bytes = m.memory.gather(source.spots);
   m.memory.scatter(destination.spots, bytes);
-  if (source.length < o.size && source.length <= destination.length) return { step: 10, sub: source.sub, operand: 0 };
-  if (destination.length < o.size) return { step: 10, sub: destination.sub, operand: 1 };
+  if (source.length < size && source.length <= destination.length) return { step: 10, sub: source.sub, operand: 0 };
+  if (destination.length < size) return { step: 10, sub: destination.sub, operand: 1 };
   return undefined;
 }
 
-function repcopy(m: Machine, t: Tables, d: Buffer): Failure | undefined {
-  const o = operands(m, t, d);
+function repcopy(m: Machine, t: Tables, d: Buffer, held?: Spaces): Failure | undefined {
+  const o = held ?? spacesOf(m, t, d);
   if ('step' in o) return o;
+  const size = d.readUInt32LE(4) + 1;
   const source = m.memory.runs(o.from, d.readBigUInt64LE(16), 4096, 1);
   if (source.length < 4096) return { step: 10, sub: source.sub, operand: 0 };
-  const destination = m.memory.runs(o.to, d.readBigUInt64LE(24), o.size, 2);
+  const destination = m.memory.runs(o.to, d.readBigUInt64LE(24), size, 2);
   const block = m.memory.gather(source.spots);
   m.memory.scatter(destination.spots, Buffer.alloc(destination.length, block));
-  return destination.length < o.size ? { step: 10, sub: destination.sub, operand: 1 } : undefined;
+  return destination.length < size ? { step: 10, sub: destination.sub, operand: 1 } : undefined;
 }
 
 function writeImmediate(m: Machine, t: Tables, d: Buffer): Failure | undefined {
