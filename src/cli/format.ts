@@ -35,6 +35,11 @@ export function significant(value: number): string {
   return value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
 }
 
+/** How fast compared with something else: 1 is as fast. */
+export function formatRatio(value: number): string {
+  return value > 0 && value < 0.01 ? '< 0.01' : significant(value);
+}
+
 /** Digits grouped by three: `16,384`. */
 export function formatCount(value: number): string {
   return value.toLocaleString('en-US');

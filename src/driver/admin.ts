@@ -1,3 +1,4 @@
+import { checkLimits } from '../bus/checks.js';
 import { AbortError } from '../errors.js';
 import { SyncFilter } from '../spec/codes.js';
 import {
@@ -141,6 +142,7 @@ export class AdminQueue {
     write: (batch: DescriptorBatch) => void,
     { timeoutMs = this.timeoutMs, signal }: WorkOptions = {},
   ): Promise<void> {
+    checkLimits({ timeoutMs, signal });
     if (signal?.aborted) throw new AbortError(what, { cause: signal.reason });
     const batch = this.context.begin(count);
     try {

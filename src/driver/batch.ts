@@ -173,6 +173,7 @@ export class DescriptorBatch {
 
   private publish(): Submission {
     if (this.published) throw new SdxiError('ERR_SDXI_STATE', 'this batch has been submitted', { hint: 'begin a new one' });
+    this.context.assertOpen();
     while (this.left > 0) this.nop();
     const { context, first, count, interrupt } = this;
     const { ring } = context;
@@ -189,7 +190,12 @@ export class DescriptorBatch {
     submission.seal();
     this.published = true;
     ring.publish(first, slots);
-    ring.ringDoorbell(first + slots);
+    try {
+      ring.ringDoorbell(first + slots);
+    } catch (error) {
+      // The function is gone, and nobody may have noticed yet: what is in flight has nobody else to settle it.
+      context.tracker.lose(error as Error);
+    }
     return submission;
   }
 

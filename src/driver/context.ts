@@ -1,3 +1,4 @@
+import { checkLimits } from '../bus/checks.js';
 import { ArgumentError, ClosedError, ContextError, SdxiError, TimeoutError } from '../errors.js';
 import { ContextState, nameOf } from '../spec/codes.js';
 import { maxBufferBytes } from '../spec/limits.js';
@@ -67,7 +68,11 @@ export class Context {
     this.akeys = new AKeyTable(this.memory.keys);
     this.akeys.write(0, shape.vector === undefined ? {} : { iv: 1, intr_num: shape.vector });
     const doorbell = doorbellOffset(number, capabilities.dbStride);
-    this.ring = Ring.attach(this.memory.share(number, doorbell), (writeIndex) => driver.bus.writeDoorbell(doorbell, writeIndex));
+    this.ring = Ring.attach(
+      this.memory.share(number, doorbell),
+      (writeIndex) => driver.bus.writeDoorbell(doorbell, writeIndex),
+      this.memory,
+    );
     this.tracker = new Tracker(this.trackerHost(), this.ring);
     this.memory.publishControl();
     driver.tables.publish(number, {
@@ -154,6 +159,7 @@ export class Context {
    * @returns the submission's promise
    */
   limit(submission: Submission, options: WorkOptions & { what?: string; hint?: string } = {}): Promise<void> {
+    checkLimits(options);
     const { what = `work of ${this.name}`, timeoutMs = this.driver.options.timeoutMs, signal, hint } = options;
     return this.tracker.limit(submission, { what, timeoutMs, signal, hint });
   }
@@ -295,7 +301,8 @@ export class Context {
     await this.tracker.exclusive(() => this.tracker.restart());
   }
 
-  private assertOpen(): void {
+  /** @internal @throws ClosedError */
+  assertOpen(): void {
     if (this.closing) throw new ClosedError(this.name);
   }
 

@@ -1,4 +1,5 @@
 import type { Bus } from '../bus/bus.js';
+import { checkDuration, checkLimits, checkMode, checkOptions } from '../bus/checks.js';
 import { ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
 import type { Access } from '../memory/address-space.js';
 import type { Region } from '../memory/region.js';
@@ -88,7 +89,19 @@ export class SdxiDriver {
    * @throws FunctionError, TimeoutError, AbortError, SdxiError ERR_SDXI_UNSUPPORTED, ERR_SDXI_MAPPING
    */
   static async open(bus: Bus, options: DriverOptions = {}): Promise<SdxiDriver> {
-    const driver = new SdxiDriver(bus, options);
+    if (typeof bus?.readRegister !== 'function') {
+      throw new ArgumentError('a driver needs a bus', { hint: "pass what openBus('embedded:') resolves to" });
+    }
+    let driver: SdxiDriver;
+    try {
+      checkLimits(options);
+      checkOptions(options.limits, 'limits');
+      checkDuration(options.adminTimeoutMs, 'adminTimeoutMs');
+      driver = new SdxiDriver(bus, options);
+    } catch (error) {
+      await bus.close();
+      throw error;
+    }
     bus.ref();
     try {
       await driver.bringUp(options.signal);
@@ -184,14 +197,15 @@ export class SdxiDriver {
    */
   async createContext(options: ContextOptions = {}): Promise<Context> {
     this.assertUsable();
+    checkLimits(options);
     const shape = this.shapeOf(options);
     const number = this.freeNumber();
     const l2 = this.contextTables.ensureLevel1(number);
-    if (shape.pasid !== undefined) this.dma.bindPasid(shape.pasid);
     const context = new Context(this, number, shape);
     this.byNumber.set(number, context);
     if (shape.vector !== undefined) this.vectorsInUse.add(shape.vector);
     try {
+      if (shape.pasid !== undefined) this.dma.bindPasid(shape.pasid);
       await this.queue.publish(number, { l2, timeoutMs: options.timeoutMs, signal: options.signal });
     } catch (error) {
       await context.close().catch(() => {});
@@ -205,8 +219,9 @@ export class SdxiDriver {
     const { ringEntries = RING_MIN, akeys = 256, maxBuffer = caps.maxBuffer, pasid, completion = 'adaptive', autoRecover = true } = options;
     const check = (what: string, value: number, least: number, most: number): void => {
       if (Number.isInteger(value) && value >= least && value <= most) return;
-      throw new ArgumentError(`${what} cannot be ${value}`, { hint: `${least} … ${most} with this function`, fields: { [what]: value } });
+      throw new ArgumentError(`${what} cannot be ${String(value)}`, { hint: `${least} … ${most} with this function`, fields: { [what]: value } });
     };
+    checkMode(completion);
     check('ringEntries', ringEntries, RING_MIN, caps.maxRingEntries);
     check('akeys', akeys, 1, caps.maxAkeys);
     check('maxBuffer', maxBuffer, 0, 15);
@@ -255,6 +270,7 @@ export class SdxiDriver {
    */
   async stop({ hard = false, timeoutMs = this.options.adminTimeoutMs, signal }: { hard?: boolean } & WorkOptions = {}): Promise<void> {
     this.assertOpen();
+    checkLimits({ timeoutMs, signal });
     for (const context of this.byNumber.values()) context.tracker.paused = true;
     this.active = false;
     await stopFunction(this.bus, this.name, { hard, timeoutMs, signal });
@@ -267,6 +283,7 @@ export class SdxiDriver {
    */
   async recover(options: WorkOptions = {}): Promise<void> {
     this.assertOpen();
+    checkLimits(options);
     const { bus, name } = this;
     const limit = { timeoutMs: options.timeoutMs ?? this.options.adminTimeoutMs, signal: options.signal };
     bus.ref();

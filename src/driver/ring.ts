@@ -57,10 +57,13 @@ export class Ring {
   private readonly blocks: Int32Array;
   private readonly where: RingShare;
   private readonly doorbell: Doorbell;
+  /** Whatever keeps the memory mapped for as long as someone may look at it through this object. */
+  protected readonly keeper: unknown;
 
-  private constructor(where: RingShare, doorbell: Doorbell) {
+  private constructor(where: RingShare, doorbell: Doorbell, keeper: unknown) {
     this.where = where;
     this.doorbell = doorbell;
+    this.keeper = keeper;
     this.context = where.context;
     this.entries = where.entries;
     const view = (address: number, bytes: number) => {
@@ -78,9 +81,12 @@ export class Ring {
     this.blocks = new Int32Array(blocks.buffer, blocks.offset, where.entries * CSB_WORDS);
   }
 
-  /** A producer for a ring that `share()` described, in whatever thread of the same process. */
-  static attach(share: RingShare, doorbell: Doorbell): Ring {
-    return new Ring(share, doorbell);
+  /**
+   * A producer for a ring that `share()` described, in whatever thread of the same process.
+   * @param keeper held as long as the ring is; in other threads nothing can hold the memory
+   */
+  static attach(share: RingShare, doorbell: Doorbell, keeper?: unknown): Ring {
+    return new Ring(share, doorbell, keeper);
   }
 
   /** What another thread of this process needs to produce into this ring; structured-clonable. */

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Bus, WaitOptions } from '../bus/bus.js';
 import { AbortError, BusLostError, ClosedError, type ContextError, TimeoutError } from '../errors.js';
 import { ContextState, Reaction } from '../spec/codes.js';
@@ -84,13 +85,18 @@ export class Tracker {
   private readonly stirs = (): boolean => {
     const { oldest } = this.inFlight;
     if (!oldest || oldest.abandoned || this.ring.isDone(oldest.blockWord)) return true;
-    return !this.paused && !this.down && this.ring.state !== ContextState.RUN;
+    return this.inTrouble();
   };
+
+  /** Stopped by the function (bit 2 of the state), and not on our account. CXT_STOP is somebody's wish: work waits for CXT_START. */
+  private inTrouble(): boolean {
+    return !this.paused && !this.down && (this.ring.state & ContextState.STOP_FN) !== 0;
+  }
 
   /** Collects completions. @returns true when the context needs help */
   private look(): boolean {
     if (this.inFlight.collect() === Collected.FAILED) return true;
-    return this.inFlight.oldest !== undefined && !this.paused && !this.down && this.ring.state !== ContextState.RUN;
+    return this.inFlight.oldest !== undefined && this.inTrouble();
   }
 
   private async pump(): Promise<void> {
@@ -102,6 +108,8 @@ export class Tracker {
       while (!this.broken) {
         if (this.look()) {
           await this.exclusive(() => this.recover());
+          // Should that have been no help, the event loop must not wait for it.
+          if (this.look()) await nextTurn();
           continue;
         }
         const { oldest } = this.inFlight;
@@ -183,7 +191,7 @@ export class Tracker {
     if (!this.down) {
       if (this.paused || (this.broken && !options.always)) return;
       if (state === ContextState.STOP_FN || state === ContextState.STOPG_FN) return host.functionStopped();
-      if (state === ContextState.RUN && !failed) return;
+      if (state !== ContextState.ERR_FN && !failed) return;
       this.apply(await this.findRecord());
     }
     if (options.always || (host.autoRecover && !this.broken)) await this.restart();

@@ -23,13 +23,13 @@ const ALIGNMENT_MAX = 2 * 2 ** 20;
 
 function checkRequest(byteLength: number, alignment: number): void {
   if (!Number.isSafeInteger(byteLength) || byteLength < 1 || byteLength > WINDOW_MAX) {
-    throw new ArgumentError(`cannot allocate ${byteLength} bytes`, {
+    throw new ArgumentError(`cannot allocate ${String(byteLength)} bytes`, {
       hint: `one buffer holds 1 … ${WINDOW_MAX} bytes; allocate several`,
       fields: { byteLength },
     });
   }
   if (!Number.isSafeInteger(alignment) || alignment < 1 || alignment > ALIGNMENT_MAX || (alignment & (alignment - 1)) !== 0) {
-    throw new ArgumentError(`cannot align memory to ${alignment} bytes`, {
+    throw new ArgumentError(`cannot align memory to ${String(alignment)} bytes`, {
       hint: `alignment is a power of two from 1 to ${ALIGNMENT_MAX}`,
       fields: { alignment },
     });

@@ -1,3 +1,4 @@
+import { checkDuration, checkOptions } from '../bus/checks.js';
 import { Cleaner, type DmaRange, type IovaSpace, type SdxiDriver } from '../driver/index.js';
 import { ArgumentError, SdxiError } from '../errors.js';
 import { Access } from '../memory/address-space.js';
@@ -59,6 +60,9 @@ export interface RegisterOptions {
   /** What the functions may do with it; default both. */
   access?: 'read' | 'write' | 'readWrite';
 }
+
+/** A registration that is closed waits so long for work in flight. */
+const CLOSE_MS = 30_000;
 
 const ACCESS = { read: Access.READ, write: Access.WRITE, readWrite: Access.READ_WRITE } as const;
 
@@ -131,7 +135,7 @@ export class MemoryTable {
   /** @see Mover.alloc */
   alloc(byteLength: number, alignment: number): Buffer<ArrayBuffer> {
     if (!Number.isInteger(alignment) || alignment < 1 || alignment > 4096 || (alignment & (alignment - 1)) !== 0) {
-      throw new ArgumentError(`memory cannot be aligned to ${alignment}`, { hint: 'use a power of two up to 4096', fields: { alignment } });
+      throw new ArgumentError(`memory cannot be aligned to ${String(alignment)}`, { hint: 'use a power of two up to 4096', fields: { alignment } });
     }
     const block = this.arena.allocate(byteLength, Math.max(alignment, 64));
     const bytes = this.cleaner.clean(block);
@@ -144,7 +148,7 @@ export class MemoryTable {
 
   /** @see Mover.free */
   free(view: ArrayBufferView): void {
-    const index = this.byBuffer.get(view.buffer);
+    const index = ArrayBuffer.isView(view) ? this.byBuffer.get(view.buffer) : undefined;
     const grant = index?.find(view.byteOffset, view.byteOffset + view.byteLength);
     const block = grant && this.blocks.get(grant);
     if (!index || !grant || !block || grant.start !== view.byteOffset || grant.end !== view.byteOffset + view.byteLength) {
@@ -196,12 +200,14 @@ export class MemoryTable {
     };
     return {
       byteLength: region.byteLength,
-      close: ({ timeoutMs = 30_000 } = {}) => {
-        closing ??= close(timeoutMs);
-        return closing;
+      close: async (options) => {
+        checkOptions(options);
+        checkDuration(options?.timeoutMs);
+        closing ??= close(options?.timeoutMs ?? CLOSE_MS);
+        await closing;
       },
       [Symbol.asyncDispose]: () => {
-        closing ??= close(30_000);
+        closing ??= close(CLOSE_MS);
         return closing;
       },
     };
@@ -263,9 +269,12 @@ export class MemoryTable {
   }
 }
 
+/** Node's timers end here; a longer one would fire at once. */
+const TIMER_MAX = 2 ** 31 - 1;
+
 function idleWithin(grant: Grant, timeoutMs: number): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, timeoutMs);
+    const timer = setTimeout(resolve, Math.min(timeoutMs, TIMER_MAX));
     grant.whenIdle(() => {
       clearTimeout(timer);
       resolve();

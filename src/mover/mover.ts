@@ -1,6 +1,7 @@
+import { checkLimits, checkOptions } from '../bus/checks.js';
 import { Deadlines } from '../driver/deadlines.js';
 import type { Capabilities, Context, SdxiDriver } from '../driver/index.js';
-import { AbortError, BusLostError, ClosedError, SdxiError } from '../errors.js';
+import { AbortError, ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
 import type { PinnableMemory } from '../memory/region.js';
 import { DescriptorType } from '../spec/operations.js';
 import { type Channel, type ChannelStats, Part } from './channel.js';
@@ -130,6 +131,9 @@ export class Mover {
    */
   async batch(items: readonly BatchItem[], options?: OperationOptions): Promise<BatchResult> {
     const work = this.begin('batch', options);
+    if (typeof items?.[Symbol.iterator] !== 'function' || typeof items === 'string') {
+      throw new ArgumentError('a batch is a list of operations', { hint: "pass an array of { op: 'copy', source, destination }, …" });
+    }
     return await this.run('batch', work, options, () => {
       for (const item of items) this.planner.item(work, item);
     });
@@ -140,9 +144,10 @@ export class Mover {
    * readable after {@link free} and {@link close}, as long as you hold it.
    * @param byteLength 1 … 2 GiB
    */
-  alloc(byteLength: number, { alignment = 64 }: { alignment?: number } = {}): Buffer {
+  alloc(byteLength: number, options: { alignment?: number } = {}): Buffer {
     this.assertOpen();
-    return this.memory.alloc(byteLength, alignment);
+    checkOptions(options);
+    return this.memory.alloc(byteLength, options.alignment ?? 64);
   }
 
   /** Gives memory from {@link alloc} back; work in flight on it is finished first. */
@@ -157,6 +162,7 @@ export class Mover {
    */
   register(memory: PinnableMemory, options?: RegisterOptions): Registration {
     this.assertOpen();
+    checkOptions(options);
     return this.memory.register(memory, options);
   }
 
@@ -192,9 +198,9 @@ export class Mover {
    * Refuses new work, waits for what is under way (each has its timeout), then stops and frees everything. Idempotent.
    * @param options.abort take back what is under way instead; it rejects with ClosedError
    */
-  close({ abort = false }: { abort?: boolean } = {}): Promise<void> {
+  close(options?: { abort?: boolean }): Promise<void> {
     this.closing ??= this.shutDown();
-    if (abort) for (const request of [...this.live]) request.abort(new ClosedError('this mover'));
+    if (options?.abort) for (const request of [...this.live]) request.abort(new ClosedError('this mover'));
     return this.closing;
   }
 
@@ -212,6 +218,7 @@ export class Mover {
 
   private begin(what: string, options: OperationOptions | undefined): Work {
     this.assertOpen();
+    checkLimits(options);
     if (options?.signal?.aborted) throw new AbortError(what, { cause: options.signal.reason });
     return new Work();
   }

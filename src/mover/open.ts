@@ -30,10 +30,11 @@ const FUNCTIONS_MAX = 64;
  * @param uri `embedded:[?option=value&…]`, or several: work is then spread over all of them
  * @throws SdxiError ERR_SDXI_URI, ERR_SDXI_UNSUPPORTED; ArgumentError; FunctionError, TimeoutError, AbortError
  * @example
- * await using mover = await open();
+ * const mover = await open();
  * const from = mover.alloc(1 << 20);
  * const to = mover.alloc(1 << 20);
  * await mover.copy(from, to);
+ * await mover.close();
  */
 export async function open(uri: string | readonly string[] = 'embedded:', options: OpenOptions = {}): Promise<Mover> {
   const { functions = 1, ringEntries = 4096, completion, timeoutMs = 30_000, adminTimeoutMs, signal } = options;

@@ -71,7 +71,7 @@ export class Planner {
 
   /** Any element of a batch. @throws ArgumentError, SdxiError ERR_SDXI_NOT_REGISTERED, ERR_SDXI_DETACHED */
   item(work: Work, item: BatchItem): void {
-    switch (item.op) {
+    switch (item?.op) {
       case 'copy':
         this.copy(work, item.source, item.destination, item.fence);
         break;
@@ -82,7 +82,7 @@ export class Planner {
         this.writeImmediate(work, item.destination, item.data, item.fence);
         break;
       default:
-        throw new ArgumentError(`there is no batch operation "${String((item as { op: unknown }).op)}"`, {
+        throw new ArgumentError(`there is no batch operation "${String((item as { op: unknown } | undefined)?.op)}"`, {
           hint: 'one of copy, fill, writeImmediate',
         });
     }
@@ -180,12 +180,12 @@ export class Planner {
   }
 
   /** @returns where the old value will be */
-  atomic(work: Work, name: AtomicName, target: ArrayBufferView, { operand, compare = 0n }: AtomicOperands): Scratch {
+  atomic(work: Work, name: AtomicName, target: ArrayBufferView, operands: AtomicOperands): Scratch {
     checkView(target, 'target');
-    const op = AtomicOp[name.toUpperCase() as keyof typeof AtomicOp];
+    const op = typeof name === 'string' ? AtomicOp[name.toUpperCase() as keyof typeof AtomicOp] : undefined;
     if (op === undefined || name !== name.toLowerCase()) {
       const names = Object.keys(AtomicOp).map((known) => known.toLowerCase());
-      throw new ArgumentError(`there is no atomic operation "${name}"`, { hint: `one of ${names.join(', ')}` });
+      throw new ArgumentError(`there is no atomic operation "${String(name)}"`, { hint: `one of ${names.join(', ')}` });
     }
     const width = target.byteLength;
     if (width === 0) this.memory.checkEmpty(target, 'target');
@@ -197,8 +197,8 @@ export class Planner {
         hint: 'its address in memory counts: alloc() memory is aligned to 64 bytes',
       });
     }
-    const a = halves(operand, width, 'operand');
-    const b = halves(compare, width, 'compare');
+    const a = halves(operands?.operand, width, 'operand');
+    const b = halves(operands.compare ?? 0n, width, 'compare');
     work.use(this.memory.grant);
     const old = this.scratch(work, 8);
     work.plan.atomic({ op, a, b }, width, at, old.iova);

@@ -6,10 +6,11 @@ interface BenchJson {
   rows: Record<string, unknown>[];
 }
 
+const LIMIT_MS = 60_000;
 const NUMBER = expect.any(Number);
 
 describe('sdxi bench', () => {
-  it('JSON: the machine, and a row for each op, size, depth, context count and span', { timeout: 60_000 }, async () => {
+  it('JSON: the machine, and a row for each op, size, depth, context count and span', { timeout: LIMIT_MS }, async () => {
     const { code, json } = await hereJson<BenchJson>([
       'bench',
       '--sizes',
@@ -36,8 +37,8 @@ describe('sdxi bench', () => {
     for (const row of json.rows) expect(row).toMatchObject({ nsPerOp: NUMBER, gbPerS: NUMBER, cpuNsPerOp: NUMBER, ratioToCpu: NUMBER });
   });
 
-  it('text for people is one table', { timeout: 60_000 }, async () => {
-    const { code, stdout } = await sdxi(['bench', '--sizes', '4k', '--depth', '8', '--span', '64k']);
+  it('text for people is one table', { timeout: LIMIT_MS }, async () => {
+    const { code, stdout } = await sdxi(['bench', '--sizes', '4k', '--depth', '8', '--span', '64k'], { limitMs: LIMIT_MS });
     expect(code).toBe(0);
     expect(stdout).toMatch(/│ copy │ 64 KiB │ 4 KiB │ +8 │/);
     expect(stdout).toMatch(/round trip.*median/);

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, tru
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type FailureJson, here, hereJson, sdxiJson } from './run.js';
+import { type FailureJson, here, hereJson, interrupt, sdxiJson } from './run.js';
 
 interface CopyJson {
   ok: boolean;
@@ -96,7 +96,7 @@ describe('sdxi copy', () => {
     writeFileSync(path('huge'), '');
     truncateSync(path('huge'), 8 * 2 ** 30);
     const { code, json } = await sdxiJson<FailureJson>(['copy', path('huge'), path('partial'), '--block', '1m'], {
-      onStart: (child) => setTimeout(() => child.kill('SIGINT'), 1500),
+      onStart: interrupt,
     });
     expect([code, json.error.code]).toEqual([130, 'ERR_SDXI_ABORTED']);
     expect(existsSync(path('partial'))).toBe(false);

@@ -15,7 +15,7 @@ const LIMIT_MS = 60_000;
 
 describe('sdxi demo', () => {
   it('--json: one object with the function and every step, all verified, exit 0', { timeout: LIMIT_MS }, async () => {
-    const { code, json } = await sdxiJson<DemoJson>(['demo', '--file', FILE]);
+    const { code, json } = await sdxiJson<DemoJson>(['demo', '--file', FILE], { limitMs: LIMIT_MS });
     expect(code).toBe(0);
     expect(json).toMatchObject({ ok: true, function: { name: 'sdxi0', state: 'ACTIVE' } });
     expect(json.steps.map(({ name, ok }) => [name, ok])).toEqual(STEPS.map((name) => [name, true]));
@@ -32,7 +32,7 @@ describe('sdxi demo', () => {
   });
 
   it('one bit flipped in the data: the table says NO, exit 1', { timeout: LIMIT_MS }, async () => {
-    const { code, stdout } = await sdxi(['demo', '--file', FILE, '--corrupt', 'data']);
+    const { code, stdout } = await sdxi(['demo', '--file', FILE, '--corrupt', 'data'], { limitMs: LIMIT_MS });
     expect(code).toBe(1);
     expect(stdout).toMatch(/│ file .*│ +NO │/);
     expect(stdout).toMatch(/│ dmatest .*│ +yes │/);

@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { vi } from 'vitest';
 import { main } from '../../src/cli/main.js';
 
 const BIN = fileURLToPath(new URL('../../bin/sdxi.js', import.meta.url));
-/** Longer than any command here may take; a command that hangs fails its test, not the suite. */
+/** A command that hangs fails its test, not the suite. Commands that take longer say so. */
 const LIMIT_MS = 18_000;
 
 export interface RunResult {
@@ -17,15 +19,16 @@ export interface RunResult {
 export interface RunOptions {
   env?: NodeJS.ProcessEnv;
   input?: string;
+  limitMs?: number;
   /** Called with the process once it runs. */
   onStart?: (child: ChildProcess) => void;
 }
 
 /** Runs `sdxi` as a user does, without a terminal. */
-export function sdxi(args: string[], { env, input, onStart }: RunOptions = {}): Promise<RunResult> {
+export function sdxi(args: string[], { env, input, limitMs = LIMIT_MS, onStart }: RunOptions = {}): Promise<RunResult> {
   return new Promise((resolve, reject) => {
     const { NO_COLOR: _no, FORCE_COLOR: _force, ...inherited } = process.env;
-    const child = spawn(process.execPath, [BIN, ...args], { env: { ...inherited, ...env }, timeout: LIMIT_MS, killSignal: 'SIGKILL' });
+    const child = spawn(process.execPath, [BIN, ...args], { env: { ...inherited, ...env }, timeout: limitMs, killSignal: 'SIGKILL' });
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -45,6 +48,14 @@ export function sdxi(args: string[], { env, input, onStart }: RunOptions = {}): 
 export async function sdxiJson<T>(args: string[], options?: RunOptions): Promise<RunResult & { json: T }> {
   const result = await sdxi([...args, '--json'], options);
   return { ...result, json: JSON.parse(result.stdout) as T };
+}
+
+/** Sends SIGINT once the process has DMA memory, which it gets after its handlers, and a moment to be in the middle of its work. */
+export async function interrupt(child: ChildProcess): Promise<void> {
+  // A process that is gone already has no maps left; then there is nobody to interrupt.
+  while (child.exitCode === null && !readFileSync(`/proc/${child.pid}/maps`, 'utf8').includes('memfd:sdxi')) await pause(20);
+  await pause(500);
+  child.kill('SIGINT');
 }
 
 /** Runs the command in this process: a tenth of the time, and the same but for signals, colours and standard input. */

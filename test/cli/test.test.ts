@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type FailureJson, here, hereJson, sdxiJson } from './run.js';
+import { type FailureJson, here, hereJson, interrupt, sdxiJson } from './run.js';
 
 interface TestJson {
   ok: boolean;
@@ -94,7 +94,7 @@ describe('sdxi test', () => {
 
   it('SIGINT ends it cleanly with exit 130', async () => {
     const { code, signal, json } = await sdxiJson<FailureJson>(['test', '-t', '2', '-i', '1000000000'], {
-      onStart: (child) => setTimeout(() => child.kill('SIGINT'), 1500),
+      onStart: interrupt,
     });
     expect([code, signal]).toEqual([130, null]);
     expect(json.error.code).toBe('ERR_SDXI_ABORTED');

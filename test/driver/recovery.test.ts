@@ -13,7 +13,7 @@ describe.each(BUSES)('limits and recovery over $name', ({ open }) => {
   let from: DmaBuffer;
   let to: DmaBuffer;
   const setUp = async (change: (bus: Bus) => Bus = (bus) => bus) => {
-    driver = await start(change(await open()), { adminTimeoutMs: 300 });
+    driver = await start(change(await open()), { adminTimeoutMs: 1000 });
     context = await driver.createContext();
     from = driver.allocate(MIB);
     to = driver.allocate(MIB);
@@ -24,32 +24,34 @@ describe.each(BUSES)('limits and recovery over $name', ({ open }) => {
     batch.copy(size, from.iova, to.iova + at);
     return batch.submit();
   };
-  /** Two large copies; the second one has not begun when the first one has. */
-  const twoLarge = async () => {
-    const big = [driver.allocate(128 * MIB), driver.allocate(128 * MIB)];
-    big[0].bytes.fill(1);
-    const submissions = [0, 1].map((i) => {
-      const batch = context.begin(1, { bytes: 64 * MIB });
-      batch.copy(64 * MIB, big[0].iova + i * 64 * MIB, big[1].iova + i * 64 * MIB);
+  const PIECE = 16 * MIB;
+  /** Eight copies of 16 MiB each, the first of which has begun: enough that the last has not, however slow this thread is. */
+  const eightLarge = async () => {
+    const [source, target] = [driver.allocate(PIECE), driver.allocate(8 * PIECE)];
+    source.bytes.fill(1);
+    const submissions = Array.from({ length: 8 }, (_, i) => {
+      const batch = context.begin(1, { bytes: PIECE });
+      batch.copy(PIECE, source.iova, target.iova + i * PIECE);
       return batch.submit();
     });
-    while (big[1].bytes[0] === 0) await turn();
-    return { submissions, destination: big[1].bytes };
+    while (target.bytes[0] === 0) await turn();
+    const piece = (i: number) => target.bytes.subarray(i * PIECE, (i + 1) * PIECE);
+    return { submissions, source: source.bytes, piece };
   };
 
   it('an abort rejects when nothing can run any more: later bytes stay as they are, others go on', async () => {
     await setUp();
-    const { submissions, destination } = await twoLarge();
+    const { submissions, source, piece } = await eightLarge();
     const controller = new AbortController();
-    const aborted = rejection(context.limit(submissions[1], { signal: controller.signal }));
+    const aborted = rejection(context.limit(submissions[7], { signal: controller.signal }));
     const later = copy();
     controller.abort(new Error('enough'));
     expect(await aborted).toMatchObject({ code: 'ERR_SDXI_ABORTED', cause: { message: 'enough' } });
-    destination.fill(2, 64 * MIB);
-    await submissions[0].done;
+    piece(7).fill(2);
+    await Promise.all(submissions.slice(0, 7).map(({ done }) => done));
     await later.done;
-    expect(destination.subarray(64 * MIB).every((byte) => byte === 2)).toBe(true);
-    expect(destination[64 * MIB - 1]).toBe(1);
+    expect(piece(7).equals(Buffer.alloc(PIECE, 2))).toBe(true);
+    for (let i = 0; i < 7; i++) expect(piece(i).equals(source)).toBe(true);
     expect(context.state()).toBe(ContextState.RUN);
   });
 
@@ -126,13 +128,19 @@ describe.each(BUSES)('limits and recovery over $name', ({ open }) => {
 
   it('a hard stop of the function rejects what it cut off; the rest goes on after recover()', async () => {
     await setUp();
-    const { submissions, destination } = await twoLarge();
-    const cut = rejection(submissions[0].done);
+    const { submissions, source, piece } = await eightLarge();
+    const settled = Promise.allSettled(submissions.map(({ done }) => done));
     await driver.stop({ hard: true });
-    expect(await cut).toMatchObject({ name: 'ContextError', fields: { index: 0 } });
     await driver.recover();
-    await submissions[1].done;
-    expect(destination.subarray(64 * MIB).every((byte) => byte === 1)).toBe(true);
+    const results = await settled;
+    const cut = results.flatMap((result, i) => (result.status === 'rejected' ? [i] : []));
+    // On a thread of its own the function may just have been between two descriptors.
+    expect(cut.length).toBeLessThanOrEqual(1);
+    if (driver.bus instanceof InlineBus) expect(cut.length).toBe(1);
+    for (const [i, result] of results.entries()) {
+      if (result.status === 'rejected') expect(result.reason).toMatchObject({ name: 'ContextError', fields: { context: 1, index: i } });
+      else expect(piece(i).equals(source)).toBe(true);
+    }
   });
 
   it('S-107: after a reset from outside recover() rejects what was lost and brings everything back', async () => {
@@ -215,7 +223,7 @@ describe('an engine that dies', () => {
         writeDoorbell: (offset, value) => (hangs ? undefined : bus.writeDoorbell(offset, value)),
         readRegister: (offset) => (hangs && offset === Reg.STS0 ? 2n : bus.readRegister(offset)),
       }),
-      { adminTimeoutMs: 50 },
+      { adminTimeoutMs: 500 },
     );
     const context = await driver.createContext();
     const memory = driver.allocate(4096);

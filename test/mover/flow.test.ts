@@ -196,7 +196,7 @@ describe('timeouts and lost functions', () => {
     const deaf = { on: false };
     const wrapped = wrap(bus, { writeDoorbell: (offset, value) => (deaf.on && offset > 0 ? undefined : bus.writeDoorbell(offset, value)) });
     const iovas = new IovaSpace();
-    const driver = await SdxiDriver.open(wrapped, { adminTimeoutMs: 200, iovas });
+    const driver = await SdxiDriver.open(wrapped, { adminTimeoutMs: 1000, iovas });
     const channel = new Channel(driver, await driver.createContext());
     return { mover: new Mover([channel], new MemoryTable([driver], iovas), 30_000), bus, deaf };
   }
@@ -270,7 +270,7 @@ describe('timeouts and lost functions', () => {
     let stuck = false;
     const wrapped = wrap(bus, { writeDoorbell: (offset, value) => (stuck ? undefined : bus.writeDoorbell(offset, value)) });
     const iovas = new IovaSpace();
-    const driver = await SdxiDriver.open(wrapped, { adminTimeoutMs: 100, iovas });
+    const driver = await SdxiDriver.open(wrapped, { adminTimeoutMs: 300, iovas });
     const mover = new Mover([new Channel(driver, await driver.createContext())], new MemoryTable([driver], iovas), 30_000);
     const buffer = mover.alloc(4096);
     stuck = true;

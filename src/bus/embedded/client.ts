@@ -1,7 +1,7 @@
 import { BusLostError, ClosedError, SdxiError, type SdxiErrorCode, TimeoutError } from '../../errors.js';
 import { BAR0_BYTES } from '../../spec/limits.js';
 import type { WaitOptions } from '../bus.js';
-import { checkDoorbellValue, checkOffset, checkRegisterValue, checkVector, checkWait } from '../checks.js';
+import { checkDoorbellValue, checkOffset, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
 import { CAN_SPIN, Channel, type ChannelShape, Life, Op, relax, Slot } from './channel.js';
 import { sleepOnChannel } from './sleep.js';
 
@@ -144,7 +144,7 @@ export class EmbeddedClient {
   /** @see Bus.wait */
   async wait(condition: () => boolean, options: WaitOptions): Promise<void> {
     this.check();
-    checkWait(options, this.vectors);
+    checkWait(condition, options, this.vectors);
     if (condition()) return;
     const alone = this.waiting === 0;
     this.waiting++;
@@ -157,6 +157,7 @@ export class EmbeddedClient {
 
   /** @see Bus.spin */
   spin(condition: () => boolean, timeoutMs: number): boolean {
+    checkSpin(condition, timeoutMs);
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       this.check();

@@ -4,6 +4,7 @@ import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
 import { bar2Bytes, doorbellStride } from '../../spec/limits.js';
 import type { Bus, MapRequest } from '../bus.js';
+import { checkRange } from '../checks.js';
 import { Channel, Life, Op } from './channel.js';
 import { EmbeddedClient, type EmbeddedShare } from './client.js';
 import type { EngineData, EngineReady } from './engine.js';
@@ -87,6 +88,7 @@ export class EmbeddedBus extends EmbeddedClient implements Bus {
 
   unmap(iova: number, byteLength: number, pasid = NO_PASID): void {
     this.check();
+    checkRange(iova, byteLength);
     const mappings = this.held.inside(pasid, iova, byteLength);
     if (mappings.length === 0) return;
     const { channel } = this;

@@ -3,6 +3,7 @@ import { type Access, AddressSpaces, NO_PASID } from '../../memory/address-space
 import { PAGE_BYTES } from '../../memory/region.js';
 import { WINDOW_MAX, Window } from '../../memory/window.js';
 import type { MapRequest } from '../bus.js';
+import { checkMapRequest } from '../checks.js';
 import { MappingLedger } from './ledger.js';
 
 /** A mapping as numbers, which is all that can cross to the engine's thread. */
@@ -29,6 +30,7 @@ function refuse(request: { iova: number; byteLength?: number }, why: string, hin
 
 /** Checks a request where the region is at hand. @throws SdxiError ERR_SDXI_MAPPING or ERR_SDXI_DETACHED */
 export function mapNumbers(request: MapRequest): MapNumbers {
+  checkMapRequest(request);
   const { iova, region, offset = 0, access, pasid = NO_PASID } = request;
   const byteLength = request.byteLength ?? region.byteLength - offset;
   if (!Number.isSafeInteger(iova) || iova < 0) refuse(request, 'not an address below 2^53', 'give the DMA address of the first byte');

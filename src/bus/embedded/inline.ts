@@ -5,7 +5,7 @@ import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
 import { BAR0_BYTES, bar2Bytes, doorbellStride } from '../../spec/limits.js';
 import type { Bus, MapRequest, WaitOptions } from '../bus.js';
-import { checkDoorbellValue, checkOffset, checkRegisterValue, checkVector, checkWait } from '../checks.js';
+import { checkDoorbellValue, checkOffset, checkRange, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { MappingLedger } from './ledger.js';
 import { type EmbeddedOptions, embeddedSettings } from './options.js';
@@ -92,6 +92,7 @@ export class InlineBus implements Bus {
 
   unmap(iova: number, byteLength: number, pasid = NO_PASID): void {
     this.check();
+    checkRange(iova, byteLength);
     const mappings = this.held.inside(pasid, iova, byteLength);
     this.memory.unmap(iova, byteLength, pasid);
     for (const mapping of mappings) this.held.delete(pasid, mapping.iova);
@@ -121,7 +122,7 @@ export class InlineBus implements Bus {
   /** @see Bus.wait; the function runs meanwhile, and the event loop turns when there is nothing to do, or every 5 ms */
   async wait(condition: () => boolean, options: WaitOptions): Promise<void> {
     this.check();
-    checkWait(options, this.vectors);
+    checkWait(condition, options, this.vectors);
     const { what, timeoutMs, signal } = options;
     if (condition()) return;
     const deadline = performance.now() + timeoutMs;
@@ -145,6 +146,7 @@ export class InlineBus implements Bus {
   /** @see Bus.spin; the function runs meanwhile */
   spin(condition: () => boolean, timeoutMs: number): boolean {
     this.check();
+    checkSpin(condition, timeoutMs);
     const deadline = performance.now() + timeoutMs;
     if (condition()) return true;
     do {

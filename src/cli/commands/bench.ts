@@ -2,7 +2,7 @@ import { type BenchReport, runBench } from '../../offload/bench/bench.js';
 import type { BenchRow } from '../../offload/bench/rows.js';
 import type { LoopDelay } from '../../offload/latency.js';
 import { type CommandModule, withJson } from '../command.js';
-import { formatBytes, formatTable, formatTime, significant } from '../format.js';
+import { formatBytes, formatRatio, formatTable, formatTime, significant } from '../format.js';
 import { integerIn, integersIn, parseSizes } from '../parse.js';
 import { interruptible } from '../signals.js';
 import type { Terminal } from '../terminal.js';
@@ -67,7 +67,7 @@ function line(row: BenchRow, many: boolean): string[] {
   const { op, span, size, depth, contexts, functions, nsPerOp, gbPerS, cpuNsPerOp, ratioToCpu } = row;
   const where = many ? [`${contexts} × ${functions}`] : [];
   const bytes = [op, formatBytes(span), formatBytes(size), String(depth)];
-  return [...bytes, ...where, formatTime(nsPerOp / 1e9), significant(gbPerS), formatTime(cpuNsPerOp / 1e9), significant(ratioToCpu)];
+  return [...bytes, ...where, formatTime(nsPerOp / 1e9), significant(gbPerS), formatTime(cpuNsPerOp / 1e9), formatRatio(ratioToCpu)];
 }
 
 function print(terminal: Terminal, { machine, rows, roundTrip, registerRead, eventLoop }: BenchReport): void {

@@ -2,7 +2,7 @@ import { type DemoReport, runDemo } from '../../offload/demo/demo.js';
 import type { StepResult } from '../../offload/demo/step.js';
 import type { LoopDelay } from '../../offload/latency.js';
 import { type CommandModule, withJson } from '../command.js';
-import { formatBytes, formatRate, formatTable, formatTime, significant } from '../format.js';
+import { formatBytes, formatRate, formatRatio, formatTable, formatTime } from '../format.js';
 import { corruptOption } from '../parse.js';
 import { interruptible } from '../signals.js';
 import { ExitCode, type Terminal } from '../terminal.js';
@@ -65,7 +65,7 @@ function rowsOf(step: StepResult): string[][] {
     return [[name, NONE, NONE, code, name === 'error' ? 'SIGSEGV' : NONE, NONE, verified]];
   }
   const rate = (value: number | undefined) => (value === undefined ? NONE : formatRate(value));
-  const ratio = ratioToCpu === undefined ? NONE : significant(ratioToCpu);
+  const ratio = ratioToCpu === undefined ? NONE : formatRatio(ratioToCpu);
   const row = [name, formatBytes(bytes), formatTime(seconds), rate(bytesPerSecond), rate(cpuBytesPerSecond), ratio, verified];
   return details?.offloaded ? [row, delayRow(step)] : [row];
 }

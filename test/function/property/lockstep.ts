@@ -8,13 +8,15 @@ import { type Event, encode } from './program.js';
 import { ReferenceMemory, type Spot } from './reference.js';
 import { type Busy, type ReferenceContext, ReferenceFunction, Violation } from './reference-contexts.js';
 
-/** What a test may look at inside the function: who is in line. */
+/** What the test looks at inside the function: whose turn it is, and who is in line after it. */
 interface Inside {
+  number: number;
   queued: boolean;
-  rung: boolean;
   running: boolean;
   work: number;
+  stop: string;
 }
+type Turn = (context: Inside, maxTurns: number, bytesLimit: number) => number;
 
 /** Plants a fault; see planted.test.ts. */
 export interface Sabotage {
@@ -91,6 +93,7 @@ export class Lockstep {
     this.reference = new ReferenceFunction(machine, setup.csCap, setup.contexts.length + 2);
     this.reference.abandon = (busy) => this.adopt(busy);
     this.program();
+    this.follow();
     this.activate(true);
   }
 
@@ -398,43 +401,37 @@ export class Lockstep {
     return (this.fn as unknown as { core: { contexts: Map<number, Inside> } }).core.contexts.get(number);
   }
 
-  private glance(): Inside[] {
-    return this.reference.contexts.map(({ number }) => {
-      // The function need not know a context that does nothing.
-      const { queued = false, rung = false, running = false, work = 0 } = this.inside(number) ?? {};
-      return { queued, rung, running, work };
-    });
+  /** From now on the reference follows each turn of the function. */
+  private follow(): void {
+    const { engine } = this.fn as unknown as { engine: { turn: Turn } };
+    const turn = engine.turn.bind(engine);
+    engine.turn = (context, maxTurns, bytesLimit) => {
+      const abandons = context.stop === 'hard';
+      const { work } = context;
+      const used = turn(context, maxTurns, bytesLimit);
+      if (!this.stopping) this.observe(context);
+      else if (work !== 0 && context.work === 0 && !abandons) this.ended.add(context.number);
+      return used;
+    };
+  }
+
+  /** What is to be seen of a context after its turn. */
+  private observe({ number, queued, running, work }: Inside): void {
+    const c = this.reference.contexts[number];
+    const cleared = (spot: Spot) => (this.banks[spot.bank][spot.at] & 1) === 0;
+    const head = c.busy ? this.slotOf(c) : undefined;
+    const busy = work !== 0;
+    const finished = c.busy !== undefined && (!busy || (head !== undefined && cleared(head)));
+    if (c.busy?.disturbed && finished) this.resynchronize(c, running, !queued);
+    else this.reference.turn(c, { rested: !queued, busy, finished, cleared });
+    if (c.running !== running) throw new Violation(`context ${number}: running ${running}, should be ${c.running}`);
   }
 
   /** @returns turns that the function ran */
   step(budget: number): number {
-    if (this.fn.state !== FunctionState.ACTIVE) {
-      const turns = this.fn.step(budget);
-      if (turns !== 0) throw new Violation('a function that is not ACTIVE does something');
-      this.compare();
-      return 0;
-    }
-    const before = this.glance();
-    // Context 0 acts upon the others: then the order of things matters, and each turn is looked at alone.
-    const alone = before[0].queued || before[0].work !== 0 || this.reference.contexts.some((c) => c.busy?.disturbed);
-    const turns = this.fn.step(alone ? 1 : budget);
-    const after = this.glance();
-    for (const c of [...this.reference.contexts.slice(1), this.reference.contexts[0]]) {
-      const [was, is] = [before[c.number], after[c.number]];
-      const rested = was.queued && !is.queued;
-      const cleared = (spot: Spot) => (this.banks[spot.bank][spot.at] & 1) === 0;
-      const head = c.running && c.tables ? this.slotOf(c) : undefined;
-      const consumed = head !== undefined && (this.model[head.bank][head.at] & 1) === 1 && cleared(head);
-      const turned = rested || (was.rung && !is.rung) || was.work !== is.work || consumed;
-      const busy = is.work !== 0;
-      const finished = c.busy !== undefined && (!busy || consumed);
-      if (c.busy?.disturbed && finished) this.resynchronize(c, is.running, rested);
-      else this.reference.turn(c, { rested, turned, busy, finished, cleared });
-    }
-    for (const c of this.reference.contexts) {
-      const { running } = after[c.number];
-      if (c.running !== running) throw new Violation(`context ${c.number}: running ${running}, should be ${c.running}`);
-    }
+    const active = this.fn.state === FunctionState.ACTIVE;
+    const turns = this.fn.step(budget);
+    if (!active && turns !== 0) throw new Violation('a function that is not ACTIVE does something');
     this.compare();
     return turns;
   }
@@ -478,6 +475,10 @@ export class Lockstep {
     else c.idle = rested;
   }
 
+  /** A stop of the function is looked at when it is over. */
+  private stopping = false;
+  /** Contexts whose descriptors came to an end of their own during it. */
+  private readonly ended = new Set<number>();
   /** Contexts of which any record may have been written in this step. */
   private readonly wild = new Set<number>();
 
@@ -501,6 +502,7 @@ export class Lockstep {
 
   private stop(event: Event & { kind: 'stop' }): void {
     if (this.fn.state !== FunctionState.ACTIVE) return;
+    this.stopping = true;
     this.request(event.reset ? 0 : event.hard ? 2 : 1);
     for (let i = 0; i < event.steps; i++) this.fn.step(1);
     if (event.escalate) this.request(2);
@@ -509,18 +511,18 @@ export class Lockstep {
       if (i > 20_000) throw new Violation('the function does not stop');
       if (this.fn.step(1 + (i % 7)) === 0) throw new Violation('the function rests while it is stopping');
     }
+    this.stopping = false;
     const { contexts } = this.reference;
     const disturbed = contexts.filter((c) => c.busy?.disturbed);
     for (const c of disturbed) this.resynchronize(c, false, true);
-    const hard = event.hard || event.reset || event.escalate;
-    this.reference.stopFunction(hard, {
+    this.reference.stopFunction(event.hard || event.reset || event.escalate, {
       quicker: (c) => this.state(this.producers[c.number].place) === 0,
       completed: (c) => {
         const slot = this.slotOf(c);
-        const consumed = slot !== undefined && (this.banks[slot.bank][slot.at] & 1) === 0;
-        return consumed && (!hard || this.completed(c));
+        return this.ended.has(c.number) && slot !== undefined && (this.banks[slot.bank][slot.at] & 1) === 0;
       },
     });
+    this.ended.clear();
     if (event.reset) {
       // ERR_WRT is gone: the records that were written are those that can be seen.
       let written = 0;
@@ -539,17 +541,6 @@ export class Lockstep {
   private changed(address: number): boolean {
     const { bank, at } = this.spot(this.estate.functionPasid, address);
     return this.banks[bank].compare(this.model[bank], at, at + 64, at, at + 64) !== 0;
-  }
-
-  /** Whether a descriptor that a hard stop found under way was completed before: its signal tells. */
-  private completed({ busy, tables, number }: ReferenceContext): boolean {
-    if (!busy || !tables) return false;
-    if (this.state(this.producers[number].place) === 0xf) return true;
-    if (busy.descriptor[56] & 1) return false;
-    const block = Number(busy.descriptor.readBigUInt64LE(56) & ~0x1fn);
-    if (!this.estate.holder(tables.structurePasid, block)) return false;
-    const { bank, at } = this.spot(tables.structurePasid, block);
-    return this.banks[bank].readBigUInt64LE(at) !== this.model[bank].readBigUInt64LE(at);
   }
 
   // ---- Comparing
@@ -575,11 +566,9 @@ export class Lockstep {
       const number = bytes.readUInt16LE(6);
       const queue = due.get(number) ?? [];
       while (queue[0]?.optional && !queue[0].bytes.equals(bytes)) queue.shift();
-      if (!this.wild.has(number)) {
-        const expected = queue.shift();
-        if (!expected?.bytes.equals(bytes)) {
-          throw new Violation(`record ${bytes.toString('hex')}, due for context ${number}: ${expected?.bytes.toString('hex') ?? 'none'}`);
-        }
+      if (queue[0]?.bytes.equals(bytes)) queue.shift();
+      else if (!this.wild.has(number)) {
+        throw new Violation(`record ${bytes.toString('hex')}, due for context ${number}: ${queue[0]?.bytes.toString('hex') ?? 'none'}`);
       }
       this.model[bank].set(bytes, at);
     }

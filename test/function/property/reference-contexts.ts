@@ -1,17 +1,15 @@
 /**
  * Contexts as the specification has them: loading, taking descriptors, errors, stopping, the admin group (ref §5.6, §6, §8).
  *
- * The reference does not schedule. It is told which contexts had a turn and which slots were consumed (vl cleared), checks
- * that this was allowed and had to happen, and does the same to its own memory.
+ * The reference does not schedule. It is told whose turn it was and which slots were consumed (vl cleared), checks that this
+ * was allowed and had to happen, and does the same to its own memory.
  */
 import { complete, execute, type Failure, type Machine, record, type Spaces, type Spot, spacesOf, type Tables } from './reference.js';
 
-/** What was seen of a context during one step of the function. */
+/** What was seen of a context after a turn of it. */
 export interface Seen {
   /** It is not in line any more: it came to rest. */
   rested: boolean;
-  /** It had at least one turn. */
-  turned: boolean;
   /** A descriptor is under way. */
   busy: boolean;
   /** The one that was under way is not any more. */
@@ -243,9 +241,8 @@ export class ReferenceFunction {
     return this.structure(t, t.ring + (c.index % BigInt(t.ringSize)) * 64n, 64, 3);
   }
 
-  /** Everything that a context did in one step of the function. */
+  /** Everything that a context did in one turn. */
   turn(c: ReferenceContext, seen: Seen): void {
-    if (!seen.turned) return;
     if (c.stop === 'hard') {
       this.finishStop(c, 0);
       return;
@@ -259,10 +256,10 @@ export class ReferenceFunction {
       c.busy = undefined;
       if (busy.disturbed) throw new Violation('the caller looks after disturbed descriptors');
       this.run(c, this.slot(c), busy.descriptor, busy.spaces);
-      if (!c.running || !this.hadAnotherTurn(c, seen)) return;
+      if (!c.running || !this.wentOn(c, seen)) return;
     }
     if (c.stop === 'soft') {
-      if (seen.rested) this.finishStop(c, 0);
+      this.finishStop(c, 0);
       return;
     }
     if (!c.running || c.idle || c.reload) {
@@ -275,8 +272,8 @@ export class ReferenceFunction {
     this.consume(c, seen);
   }
 
-  /** After the last slice of a descriptor, there need not have been another turn in this step. */
-  private hadAnotherTurn(c: ReferenceContext, seen: Seen): boolean {
+  /** After the last slice of a descriptor, it need not have looked at the next. */
+  private wentOn(c: ReferenceContext, seen: Seen): boolean {
     const next = this.slot(c);
     return seen.rested || seen.busy || (typeof next !== 'number' && (this.banks[next.bank][next.at] & 1) === 1 && seen.cleared(next));
   }
@@ -315,7 +312,7 @@ export class ReferenceFunction {
     }
   }
 
-  /** The step ended here for this context: was that right? */
+  /** The turn ended here: was that right? */
   private rest(c: ReferenceContext, seen: Seen, end: bigint, spot: Spot | number, valid: boolean): void {
     const { lost } = c;
     c.lost = false;
