@@ -1,5 +1,6 @@
 import { SdxiError } from '../errors.js';
 import type { Bus, FoundFunction } from './bus.js';
+import { checkOptions } from './checks.js';
 import { EmbeddedBus } from './embedded/embedded.js';
 import { InlineBus } from './embedded/inline.js';
 import { type EmbeddedOptions, embeddedSettings } from './embedded/options.js';
@@ -21,7 +22,8 @@ const LATER: Record<string, string> = {
  * @throws SdxiError ERR_SDXI_URI for another form, ERR_SDXI_UNSUPPORTED for a bus that this version does not have; ArgumentError for options
  */
 export async function openBus(uri: string, options: OpenBusOptions = {}): Promise<Bus> {
-  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(uri)?.[1];
+  checkOptions(options);
+  const scheme = typeof uri === 'string' ? /^([a-z][a-z0-9+.-]*):/i.exec(uri)?.[1] : undefined;
   if (scheme === 'embedded') {
     return embeddedSettings(uri, options).inline ? new InlineBus(uri, options) : await EmbeddedBus.open(uri, options);
   }
@@ -31,7 +33,7 @@ export async function openBus(uri: string, options: OpenBusOptions = {}): Promis
       fields: { uri, scheme },
     });
   }
-  throw new SdxiError('ERR_SDXI_URI', `"${uri}" does not say which bus to take`, {
+  throw new SdxiError('ERR_SDXI_URI', `"${String(uri)}" does not say which bus to take`, {
     hint: `write embedded:[?option=value&…]; known schemes are embedded, ${Object.keys(LATER).join(', ')}`,
     fields: { uri },
   });

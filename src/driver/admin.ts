@@ -1,5 +1,5 @@
 import { checkLimits } from '../bus/checks.js';
-import { AbortError } from '../errors.js';
+import { AbortError, TimeoutError } from '../errors.js';
 import { SyncFilter } from '../spec/codes.js';
 import {
   type ContextStart,
@@ -144,7 +144,12 @@ export class AdminQueue {
   ): Promise<void> {
     checkLimits({ timeoutMs, signal });
     if (signal?.aborted) throw new AbortError(what, { cause: signal.reason });
-    const batch = this.context.begin(count);
+    // Nobody's operation may fail because others have many of them.
+    const { context } = this;
+    while (context.free < count && count <= context.maxBatch) {
+      if (!(await context.room(count, { what, timeoutMs, signal }))) break;
+    }
+    const batch = context.begin(count);
     try {
       write(batch);
     } catch (error) {
@@ -152,6 +157,11 @@ export class AdminQueue {
       throw error;
     }
     const hint = 'the function does not answer; recover it (driver.recover) or close it';
-    await this.context.limit(batch.submit(), { what, timeoutMs, signal, hint });
+    try {
+      await context.limit(batch.submit(), { what, timeoutMs, signal, hint });
+    } catch (error) {
+      if (error instanceof TimeoutError) context.functionSilent();
+      throw error;
+    }
   }
 }

@@ -196,6 +196,13 @@ export class Context {
     this.tracker.cancel(submission, error);
   }
 
+  /** @internal Waits until {@link begin} has room for `count` descriptors. @returns false when it has another reason to refuse them */
+  async room(count: number, limit: Required<Pick<WorkOptions, 'timeoutMs'>> & WorkOptions & { what: string }): Promise<boolean> {
+    const over = (): boolean => this.closing !== undefined || this.tracker.broken !== undefined;
+    await this.driver.bus.wait(() => over() || this.free >= count, limit);
+    return !over();
+  }
+
   /** Resolves when nothing is in flight. */
   idle(): Promise<void> {
     return this.tracker.idle();
@@ -214,6 +221,7 @@ export class Context {
    */
   async stop({ hard = false, ...options }: { hard?: boolean } & WorkOptions = {}): Promise<void> {
     this.assertUsable();
+    this.assertOrdinary();
     const { tracker } = this;
     await tracker.exclusive(async () => {
       if (this.stopped) return;
@@ -247,9 +255,17 @@ export class Context {
   }
 
   /** Stops the context, rejects what is in flight, and gives everything back. Idempotent. */
-  close(): Promise<void> {
-    this.closing ??= this.tracker.exclusive(() => this.teardown());
-    return this.closing;
+  async close(): Promise<void> {
+    if (!this.closing) {
+      this.assertOrdinary();
+      this.closing = this.tracker.exclusive(() => this.teardown());
+    }
+    try {
+      await this.closing;
+    } catch (error) {
+      // A driver that is closed meanwhile closes its contexts.
+      if (!this.driver.closed) throw error;
+    }
   }
 
   private async teardown(): Promise<void> {
@@ -263,12 +279,22 @@ export class Context {
     this.memory.withdrawControl();
     if (driver.running) await driver.admin.updateContexts(number, { l1: true });
     driver.forget(this);
+    this.akeys.close();
     this.memory.free();
+  }
+
+  /** All administration goes through context 0, the stop of a context too: it could not be brought back. */
+  private assertOrdinary(): void {
+    if (this.number !== 0) return;
+    throw new SdxiError('ERR_SDXI_STATE', `${this.name} lives and runs as long as its function`, {
+      hint: 'stop or close the driver instead',
+    });
   }
 
   /** @internal The function is gone or stopped for good. */
   discard(error: Error): void {
     this.closing ??= Promise.resolve();
+    this.akeys.close();
     this.tracker.lose(error);
   }
 
@@ -287,6 +313,11 @@ export class Context {
   takeNote(record: ErrorRecord): void {
     this.records.push(record);
     this.tracker.notice();
+  }
+
+  /** @internal The function has not answered in time. */
+  functionSilent(): void {
+    this.driver.functionSilent();
   }
 
   /** @internal The function has stopped: what it finished completes, the rest waits for its return. */
@@ -308,7 +339,8 @@ export class Context {
 
   private assertUsable(): void {
     this.assertOpen();
-    if (this.tracker.broken) throw this.tracker.broken;
+    const reason = this.tracker.broken ?? this.driver.failed;
+    if (reason) throw reason;
   }
 
   private wantsInterrupt(bytes: number): boolean {
@@ -363,6 +395,7 @@ export class Context {
         return true;
       },
       functionStopped: () => driver.functionStopped(),
+      functionSilent: () => driver.functionSilent(),
       watch: driver.watch,
     };
   }

@@ -11,7 +11,7 @@ import { activate, type Capabilities, chooseLimits, functionState, type Limits, 
 import { AdminQueue } from './admin.js';
 import { Context, type ContextShape, type WorkOptions } from './context.js';
 import { Deadlines } from './deadlines.js';
-import { type DmaBuffer, type DmaRange, DmaSpace, type IovaSpace } from './dma.js';
+import { type DmaBuffer, type DmaRange, DmaSpace, IovaSpace } from './dma.js';
 import { ErrorWatch } from './error-watch.js';
 import { ErrorLog, type ErrorRecord } from './errorlog.js';
 import { functionError } from './errors.js';
@@ -82,6 +82,7 @@ export class SdxiDriver {
   private active = false;
   private failure: Error | undefined;
   private closing: Promise<void> | undefined;
+  private recovering: Promise<void> | undefined;
 
   /**
    * Takes a function over: stops it if it runs, and activates it in the order of ref §3.4.
@@ -97,6 +98,12 @@ export class SdxiDriver {
       checkLimits(options);
       checkOptions(options.limits, 'limits');
       checkDuration(options.adminTimeoutMs, 'adminTimeoutMs');
+      if (options.iovas !== undefined && !(options.iovas instanceof IovaSpace))
+        throw new ArgumentError('iovas are no IovaSpace', {
+          hint: 'pass new IovaSpace(), one for all drivers that share memory, or leave it out',
+        });
+      if (options.name !== undefined && typeof options.name !== 'string')
+        throw new ArgumentError('the name is no string', { hint: 'leave it out for sdxi0, sdxi1, …' });
       driver = new SdxiDriver(bus, options);
     } catch (error) {
       await bus.close();
@@ -149,6 +156,11 @@ export class SdxiDriver {
   /** @internal */
   get tables(): ContextTables {
     return this.contextTables;
+  }
+
+  /** @internal close() was called. */
+  get closed(): boolean {
+    return this.closing !== undefined;
   }
 
   /** The function is ACTIVE as far as the driver knows. */
@@ -219,7 +231,10 @@ export class SdxiDriver {
     const { ringEntries = RING_MIN, akeys = 256, maxBuffer = caps.maxBuffer, pasid, completion = 'adaptive', autoRecover = true } = options;
     const check = (what: string, value: number, least: number, most: number): void => {
       if (Number.isInteger(value) && value >= least && value <= most) return;
-      throw new ArgumentError(`${what} cannot be ${String(value)}`, { hint: `${least} … ${most} with this function`, fields: { [what]: value } });
+      throw new ArgumentError(`${what} cannot be ${String(value)}`, {
+        hint: `${least} … ${most} with this function`,
+        fields: { [what]: value },
+      });
     };
     checkMode(completion);
     check('ringEntries', ringEntries, RING_MIN, caps.maxRingEntries);
@@ -279,11 +294,19 @@ export class SdxiDriver {
 
   /**
    * Brings the function back from ERROR, from a reset, or after {@link stop}: STOP, activation, error log, contexts. After an error or a
-   * reset all work in flight rejects with FunctionError; contexts keep their numbers, rings and keys.
+   * reset all work in flight rejects with FunctionError; contexts keep their numbers, rings and keys. One recovery at a time: who comes
+   * later joins in.
    */
   async recover(options: WorkOptions = {}): Promise<void> {
     this.assertOpen();
     checkLimits(options);
+    this.recovering ??= this.bringBack(options).finally(() => {
+      this.recovering = undefined;
+    });
+    await this.recovering;
+  }
+
+  private async bringBack(options: WorkOptions): Promise<void> {
     const { bus, name } = this;
     const limit = { timeoutMs: options.timeoutMs ?? this.options.adminTimeoutMs, signal: options.signal };
     bus.ref();
@@ -301,9 +324,23 @@ export class SdxiDriver {
       this.failure = undefined;
       await context0.reactivate();
       for (const context of others) await context.reactivate();
+    } catch (error) {
+      // Work that was submitted in the hope of this would wait for ever.
+      if (this.failure) for (const context of this.byNumber.values()) context.tracker.abort(this.failure);
+      throw error;
     } finally {
       bus.unref();
     }
+  }
+
+  /** @internal Somebody has waited in vain: is the function still at work? */
+  functionSilent(): void {
+    if (this.running && !this.closing && this.state() !== State.ACTIVE) this.functionStopped();
+  }
+
+  /** @internal Why no work can be taken now. */
+  get failed(): Error | undefined {
+    return this.recovering ? undefined : this.failure;
   }
 
   /** @internal A context was stopped by the function, or the function is found to have failed: nothing in flight will complete. */
@@ -335,6 +372,8 @@ export class SdxiDriver {
     let quiet = true;
     bus.ref();
     try {
+      // Else the function might be brought back behind our back.
+      await this.recovering?.catch(() => {});
       for (const context of this.byNumber.values()) context.tracker.paused = true;
       await stopFunction(bus, name, { timeoutMs: this.options.adminTimeoutMs });
       bus.writeRegister(Reg.ERR_CFG, 0n);

@@ -1,4 +1,4 @@
-import { ArgumentError, SdxiError } from '../errors.js';
+import { ArgumentError, ClosedError, SdxiError } from '../errors.js';
 import { AKEY_ENT } from '../spec/keys.js';
 import type { Input } from '../spec/layout.js';
 import { KEY_BYTES } from '../spec/limits.js';
@@ -19,6 +19,7 @@ export class AKeyTable {
   private readonly memory: DmaBuffer;
   private readonly used: Uint8Array;
   private hint = 1;
+  private closed = false;
 
   constructor(memory: DmaBuffer) {
     this.memory = memory;
@@ -80,7 +81,13 @@ export class AKeyTable {
     this.hint = Math.min(this.hint, index);
   }
 
+  /** @internal The memory is somebody else's from now on. */
+  close(): void {
+    this.closed = true;
+  }
+
   private check(index: number): void {
+    if (this.closed) throw new ClosedError('the access key table');
     if (!Number.isInteger(index) || index < 0 || index >= this.entries) {
       throw new ArgumentError(`there is no access key ${index}`, {
         hint: `keys of this context are 0 … ${this.entries - 1}`,

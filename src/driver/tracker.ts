@@ -33,6 +33,8 @@ export interface TrackerHost {
   restartNow(): boolean;
   /** The function stopped the context though nobody asked: the function itself has a problem. */
   functionStopped(): void;
+  /** Nothing has happened for long: looks whether the function is still at work. */
+  functionSilent(): void;
   readonly watch: ErrorWatch;
 }
 
@@ -126,6 +128,7 @@ export class Tracker {
           });
         } catch (error) {
           if (!(error instanceof TimeoutError)) throw error;
+          host.functionSilent();
         }
       }
     } catch (error) {

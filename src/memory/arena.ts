@@ -85,7 +85,7 @@ export class Arena {
     free.free(block.offset, block.byteLength);
     if (free.isWhole(0, region.byteLength) && this.chunks.length > 1) {
       this.chunks.splice(index, 1);
-      this.onShrink(region);
+      this.drop(region);
     }
   }
 
@@ -96,7 +96,12 @@ export class Arena {
 
   /** Stops using all regions. Views that are still held stay readable. */
   close(): void {
-    for (const { region } of this.chunks.splice(0)) this.onShrink(region);
+    for (const { region } of this.chunks.splice(0)) this.drop(region);
+  }
+
+  private drop(region: Region): void {
+    this.onShrink(region);
+    region.closeFile?.();
   }
 }
 

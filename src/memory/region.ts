@@ -21,6 +21,8 @@ export interface Region {
   readonly offset: number;
   /** File that holds the bytes, with the offset of the first one; absent for pinned memory, which has none. */
   readonly file?: { readonly fd: number; readonly offset: number };
+  /** Closes the file, when nobody will map it any more; the bytes stay. Idempotent. */
+  closeFile?(): void;
   /** False once the memory has been taken away (transferred, or the WebAssembly memory grew). */
   readonly attached: boolean;
 }
@@ -29,10 +31,24 @@ export interface Region {
  * Allocated memory is unmapped when the last view of it is gone, never before: a program that keeps a buffer after
  * closing everything reads stale bytes, it does not crash.
  */
-const graveyard = new FinalizationRegistry<{ address: number; length: number; fd: number }>(({ address, length, fd }) => {
-  unmap(address, length);
-  closeFd(fd);
+const graveyard = new FinalizationRegistry<Remains>((remains) => {
+  unmap(remains.address, remains.length);
+  close(remains);
 });
+
+/** What the garbage collector leaves to be given back. */
+interface Remains {
+  readonly address: number;
+  readonly length: number;
+  /** -1 once it is closed. */
+  fd: number;
+}
+
+function close(remains: Remains): void {
+  const { fd } = remains;
+  remains.fd = -1;
+  if (fd >= 0) closeFd(fd);
+}
 
 class AllocatedRegion implements Region {
   readonly address: number;
@@ -40,7 +56,7 @@ class AllocatedRegion implements Region {
   readonly bytes: Uint8Array;
   readonly window: Window;
   readonly offset = 0;
-  readonly file: { fd: number; offset: number };
+  private readonly remains: Remains;
 
   constructor(name: string, length: number) {
     const fd = createMemfd(name, length);
@@ -51,13 +67,23 @@ class AllocatedRegion implements Region {
       throw error;
     }
     this.byteLength = length;
-    this.file = { fd, offset: 0 };
+    this.remains = { address: this.address, length, fd };
     const buffer = viewMemory(this.address, length);
     keepInPlace(buffer);
     refuseTransfer(buffer);
     this.window = new Window(buffer);
     this.bytes = this.window.u8;
-    graveyard.register(buffer, { address: this.address, length, fd });
+    graveyard.register(buffer, this.remains);
+  }
+
+  get file(): { fd: number; offset: number } | undefined {
+    const { fd } = this.remains;
+    return fd < 0 ? undefined : { fd, offset: 0 };
+  }
+
+  /** Descriptors are scarce (ulimit -n), so they do not wait for the garbage collector as the bytes do. */
+  closeFile(): void {
+    close(this.remains);
   }
 
   get attached(): boolean {

@@ -208,7 +208,7 @@ export class Channel {
 
   /** Nothing can be sent: the context is broken, or the function is gone. */
   private failAll(error: Error): void {
-    if (!(error instanceof BusLostError || error instanceof ClosedError || error instanceof FunctionError)) this.repair();
+    if (!(error instanceof BusLostError || error instanceof ClosedError)) this.repair(error);
     const waiting = this.queue.slice(this.head);
     this.queue = [];
     this.head = 0;
@@ -216,13 +216,14 @@ export class Channel {
     for (const part of waiting) part.submission.seal(error);
   }
 
-  /** A context that is broken gets a new chance after each request that it has failed. */
-  private repair(): void {
+  /** A context or function that is broken gets a new chance after each request that it has failed. */
+  private repair(error: Error): void {
     if (this.repairing) return;
     this.repairing = true;
     const done = () => {
       this.repairing = false;
     };
-    this.context.recover().then(done, done);
+    const recovery = error instanceof FunctionError ? this.driver.recover() : this.context.recover();
+    recovery.then(done, done);
   }
 }

@@ -135,7 +135,10 @@ export class MemoryTable {
   /** @see Mover.alloc */
   alloc(byteLength: number, alignment: number): Buffer<ArrayBuffer> {
     if (!Number.isInteger(alignment) || alignment < 1 || alignment > 4096 || (alignment & (alignment - 1)) !== 0) {
-      throw new ArgumentError(`memory cannot be aligned to ${String(alignment)}`, { hint: 'use a power of two up to 4096', fields: { alignment } });
+      throw new ArgumentError(`memory cannot be aligned to ${String(alignment)}`, {
+        hint: 'use a power of two up to 4096',
+        fields: { alignment },
+      });
     }
     const block = this.arena.allocate(byteLength, Math.max(alignment, 64));
     const bytes = this.cleaner.clean(block);

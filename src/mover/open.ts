@@ -1,6 +1,7 @@
+import { checkDuration, checkLimits, checkOptions } from '../bus/checks.js';
 import { type OpenBusOptions, openBus } from '../bus/index.js';
 import { type CompletionMode, type Context, IovaSpace, SdxiDriver } from '../driver/index.js';
-import { ArgumentError } from '../errors.js';
+import { AbortError, ArgumentError } from '../errors.js';
 import { Channel } from './channel.js';
 import { MemoryTable } from './memory.js';
 import { Mover } from './mover.js';
@@ -37,11 +38,17 @@ const FUNCTIONS_MAX = 64;
  * await mover.close();
  */
 export async function open(uri: string | readonly string[] = 'embedded:', options: OpenOptions = {}): Promise<Mover> {
+  checkLimits(options);
+  checkDuration(options.adminTimeoutMs, 'adminTimeoutMs');
+  checkOptions(options.bus, 'options.bus');
   const { functions = 1, ringEntries = 4096, completion, timeoutMs = 30_000, adminTimeoutMs, signal } = options;
-  const uris = typeof uri === 'string' ? [uri] : uri;
-  const count = uris.length * functions;
-  if (!Number.isInteger(functions) || count < 1 || count > FUNCTIONS_MAX) {
-    throw new ArgumentError(`a mover cannot have ${count} functions`, { hint: `1 … ${FUNCTIONS_MAX}`, fields: { functions } });
+  const uris = Array.isArray(uri) ? (uri as readonly string[]) : [uri as string];
+  const count = uris.length * (Number.isInteger(functions) ? functions : 0);
+  if (count < 1 || count > FUNCTIONS_MAX) {
+    throw new ArgumentError(`a mover cannot have ${String(functions)} functions of ${uris.length} URIs`, {
+      hint: `1 … ${FUNCTIONS_MAX}`,
+      fields: { functions },
+    });
   }
   const iovas = new IovaSpace();
   const drivers: SdxiDriver[] = [];
@@ -49,10 +56,12 @@ export async function open(uri: string | readonly string[] = 'embedded:', option
     const contexts: Context[] = [];
     for (const target of uris) {
       for (let n = 0; n < functions; n++) {
+        if (signal?.aborted) throw new AbortError('opening', { cause: signal.reason });
         const bus = await openBus(target, options.bus);
         const driver = await SdxiDriver.open(bus, { iovas, adminTimeoutMs, timeoutMs, signal });
         drivers.push(driver);
-        const entries = Math.min(ringEntries, driver.capabilities.maxRingEntries);
+        const most = driver.capabilities.maxRingEntries;
+        const entries = ringEntries > most ? most : ringEntries;
         contexts.push(await driver.createContext({ ringEntries: entries, completion, signal }));
       }
     }

@@ -22,6 +22,9 @@ export const ACCESSES_STAY_IN_ORDER = process.arch === 'x64';
 /** 2^32. */
 export const TWO32 = 4294967296;
 
+/** Multiplying by it is exact, and cheaper than dividing by 2^32. */
+const PER_TWO32 = 2 ** -32;
+
 /** 2^53: the first index or address that is a fault. S-103. */
 export const MAX_INDEX = 2 ** 53;
 
@@ -32,7 +35,7 @@ export function lo32(n: number): number {
 
 /** Bits 63:32 of a non-negative integer below 2^64. */
 export function hi32(n: number): number {
-  return (n / TWO32) >>> 0;
+  return (n * PER_TWO32) >>> 0;
 }
 
 /**
@@ -77,7 +80,7 @@ export function publish32(words: Uint32Array | Int32Array, word: number, value: 
  */
 export function storeU64(u32: Uint32Array, word: number, value: number): void {
   u32[word] = value >>> 0;
-  u32[word + 1] = (value / TWO32) >>> 0;
+  u32[word + 1] = (value * PER_TWO32) >>> 0;
 }
 
 /** A bigint from two unsigned 32-bit halves. */

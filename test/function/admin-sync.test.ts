@@ -95,9 +95,11 @@ describe('SYNC', () => {
     ['RKEY', FILTER.RKEY],
     ['FN', FILTER.FN],
   ])('ref §5.6 SYNC.%s waits for the operation that was under way, not for the ones after it', (_name, filter) => {
-    const { rig, admin, p, work } = copying();
-    const later = rig.csb(p, 1);
-    rig.queue(p, longCopy(later));
+    const { rig, admin } = ready();
+    const p = rig.running(1);
+    const [work, later] = [rig.csb(p, 0), rig.csb(p, 1)];
+    rig.queue(p, longCopy(work), longCopy(later));
+    rig.fn.step(1);
     const csb = rig.csb(admin);
     rig.queue(admin, sync(filter, 1, 1, { csb, keys: [0, 1] }));
     rig.stepUntil(() => rig.u64(csb) === 0n);

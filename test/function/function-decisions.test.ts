@@ -5,7 +5,7 @@ import { CSB, record, status } from './expect.js';
 import { Trace } from './journal.js';
 import { copy, FILTER, interrupt, nop, start, stop, sync } from './ops.js';
 import { LAYOUT, Rig } from './rig.js';
-import { inState, registers } from './states.js';
+import { inState, markRegisters, registers } from './states.js';
 
 const { STOP, INIT, ACTIVE, STOPG_SF, STOPG_HD, ERROR } = FunctionState;
 const { RESET, STOP_SF } = FunctionRequest;
@@ -51,6 +51,22 @@ describe('obligations and decisions about function states', () => {
     rig.setReg(Reg.CTL0, 0x7_0000_0000n);
     rig.drain();
     expect(registers(rig)).toEqual(before);
+  });
+
+  it('S-90 a RESET resets once: the stop after the next activation keeps the registers, also when a function-level reset came in between', () => {
+    for (const reset of [false, true]) {
+      const { rig } = inState(ACTIVE);
+      rig.setReg(Reg.CTL0, RESET);
+      if (reset) rig.fn.reset();
+      rig.drain();
+      markRegisters(rig);
+      const before = registers(rig);
+      rig.setReg(Reg.CTL0, 3);
+      rig.setReg(Reg.CTL0, STOP_SF);
+      rig.drain();
+      expect(rig.fn.state).toBe(STOP);
+      expect(registers(rig)).toEqual(before);
+    }
   });
 
   it('O-2 S-10 a doorbell that comes in INIT is acted upon in ACTIVE, however often and with whatever value it was rung', () => {

@@ -89,6 +89,21 @@ describe('ref §6.2 load', () => {
     expect(rig.records()[1]).toBe(record({ step: 4, sub: 3, context: 1 }));
   });
 
+  it('S-36 a load that ends silently at CXT_STS counts as one that succeeded', () => {
+    const rig = new Rig();
+    rig.activate();
+    const p = rig.prepare(1, { state: STOP_SW });
+    for (const valid of [false, true, false]) {
+      rig.bytes(p.control, 1).fill(valid ? 0x31 : 0x30);
+      for (let i = 0; i < 2; i++) {
+        rig.fn.ringDoorbell(1, 0);
+        rig.drain();
+      }
+    }
+    const once = record({ step: 4, sub: 3, context: 1 });
+    expect(rig.records()).toEqual([once, once]);
+  });
+
   it('S-36 the storm of one context does not silence another one', () => {
     const rig = new Rig();
     rig.activate();
@@ -172,6 +187,7 @@ describe('ref §6.2 load', () => {
     rig.queue(p, copy(LAYOUT.data, LAYOUT.data + 0x10_0000, 0x10_0000, { csb: first }), nop({ csb: second }));
     rig.fn.step(1);
     rig.setReg(Reg.CTL2, 0x0000_0018_0004_800bn);
+    rig.queue(admin, contextUpdate(5)); // it loads again before the NOP, which is no reason to drop it
     rig.drain();
     expect([first, second].map((at) => rig.hex(at, 32))).toEqual([CSB.done, CSB.done]);
     rig.run(p, nop());

@@ -237,6 +237,16 @@ describe('ref §6.2 consuming', () => {
     expect(calls).toBe(8);
   });
 
+  it.each([64, 4096, 0x1_0000, 0x3_0000])('S-88 registers are served in the middle of many copies of %d bytes too', (size) => {
+    const { rig, p } = ready();
+    rig.queue(p, ...Array.from({ length: 1024 }, () => copy(SOURCE, SOURCE + 0x10_0000, size)));
+    for (let before = 0; rig.fn.step(1_000_000) > 0; ) {
+      expect(rig.fn.counters.bytes - before).toBeLessThan(0x4_0000 + size);
+      before = rig.fn.counters.bytes;
+    }
+    expect(rig.readIndex(p)).toBe(1024);
+  });
+
   it('ref §6.2 Write_Index over 2^32 and a ring that wraps at a number that is no power of two', () => {
     const rig = new Rig();
     rig.activate();

@@ -83,6 +83,23 @@ describe('address spaces of the structures (ref §7.3)', () => {
     }
   });
 
+  it.each([0, 1, 8])(
+    'ref §7.1 akey_sz = %d: the last entry counts, and the one behind the table does not, whatever memory holds there',
+    (akey_sz) => {
+      const rig = new Rig({ opGroups: 0x18 });
+      rig.activate();
+      const p = rig.running(1, { l1: { akey_sz, akey_ptr: BigInt(LAYOUT.data) } });
+      const entries = 256 << akey_sz;
+      rig.u32.fill(0, rig.at(LAYOUT.data) / 4, rig.at(LAYOUT.data) / 4 + entries * 4);
+      for (const index of [entries - 1, entries]) rig.akey({ ...p, akeys: LAYOUT.data }, index, { vl: 1, iv: 1, intr_num: 7 });
+      rig.run(p, interrupt(entries - 1));
+      expect(rig.interrupts).toEqual([7]);
+      if (entries > 0xffff) return; // an index has 16 bits
+      rig.run(p, interrupt(entries));
+      expect(rig.records()).toEqual([record({ step: 11, sub: 3, context: 1, index: 1, operand: 0 })]);
+    },
+  );
+
   it.each([
     ['fn_pasid', { fn: true, cxt: false }, FUNCTION, record({ step: 2, sub: 1, context: 1 })],
     ['cxt_pasid', { fn: false, cxt: true }, OWN, record({ step: 5, sub: 1, context: 1 })],

@@ -196,7 +196,7 @@ export class Estate {
 
 // ---- Random setups
 
-const access = fc.oneof({ weight: 12, arbitrary: fc.constant(3) }, { weight: 1, arbitrary: fc.constantFrom(1, 2) });
+const access = fc.oneof({ weight: 20, arbitrary: fc.constant(3) }, { weight: 1, arbitrary: fc.constantFrom(1, 2) });
 
 const segment: fc.Arbitrary<Segment> = fc.record({
   gap: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 2, arbitrary: fc.constantFrom(1, 8, 24, 4096) }),

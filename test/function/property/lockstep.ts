@@ -4,7 +4,7 @@ import { AddressSpaces } from '../../../src/memory/address-space.js';
 import { Window } from '../../../src/memory/window.js';
 import { FunctionState, Reg } from '../../../src/spec/index.js';
 import { Estate, FUNCTION_PASID, L1, L2, LOG, type Piece, type Place, type Setup, UNKNOWN_PASID, VECTORS } from './estate.js';
-import { type Event, encode } from './program.js';
+import { type Event, encode, meant } from './program.js';
 import { ReferenceMemory, type Spot } from './reference.js';
 import { type Busy, type ReferenceContext, ReferenceFunction, Violation } from './reference-contexts.js';
 
@@ -238,7 +238,8 @@ export class Lockstep {
     if (start) this.makeRun(place);
     const entries = BigInt(place.setup.ringEntries);
     if (producer.writeIndex + BigInt(ops.length) - this.readIndex(place) > entries) return;
-    ops.forEach((op, i) => {
+    ops.forEach((given, i) => {
+      const op = meant(given, place);
       const index = producer.writeIndex + BigInt(i);
       const block = place.csbs + 32 * (producer.nextBlock++ % 128);
       if (op.block.kind === 'fresh') {
@@ -447,7 +448,6 @@ export class Lockstep {
   private resynchronize(c: ReferenceContext, running: boolean, rested: boolean): void {
     const busy = c.busy as Busy;
     const t = c.tables as NonNullable<ReferenceContext['tables']>;
-    this.adopt(busy);
     const take = (spot: Spot | undefined, length: number) => {
       if (spot) this.banks[spot.bank].copy(this.model[spot.bank], spot.at, spot.at, spot.at + length);
     };
@@ -458,12 +458,15 @@ export class Lockstep {
     if ((busy.descriptor[56] & 1) === 0 && this.estate.holder(t.structurePasid, Number(block))) {
       const spot = this.spot(t.structurePasid, Number(block));
       const fallen = BigInt.asUintN(64, this.model[spot.bank].readBigUInt64LE(spot.at) - this.banks[spot.bank].readBigUInt64LE(spot.at));
-      const overwritten = this.banks[spot.bank].readBigUInt64LE(spot.at) === 0n && this.setup.csCap > 0;
+      const overwritten =
+        (this.banks[spot.bank].readBigUInt64LE(spot.at) === 0n && this.setup.csCap > 0) ||
+        busy.spots.some(({ bank, at, length }) => bank === spot.bank && spot.at < at + length && spot.at + 12 > at);
       if (fallen > 1n && !overwritten) throw new Violation(`context ${c.number}: a descriptor completed ${fallen} times`);
-      if (fallen === 1n && !consumed) throw new Violation(`context ${c.number}: a descriptor completed and will run again`);
+      if (fallen === 1n && !consumed && !overwritten) throw new Violation(`context ${c.number}: a descriptor completed and will run again`);
       take(spot, 12);
     }
     take(slot, 4);
+    this.adopt(busy);
     take(this.spot(t.structurePasid, place.status), 16);
     const index = this.readIndex(place);
     if (index !== c.index && index !== c.index + 1n) throw new Violation(`context ${c.number}: Read_Index ${index} after ${c.index}`);

@@ -30,6 +30,8 @@ export interface Op {
   last: number;
   bits: number;
   operands: [bigint, bigint];
+  /** Something about it may be wrong; otherwise only memory and limits can be. */
+  evil: boolean;
 }
 
 export type Event =
@@ -50,7 +52,7 @@ const KEYS = [1, 2, 3, 4, 5, 6, 7, 7, 255, 256, 511, 0xffff];
 const WILD = [0n, 0xfffn, 1n << 40n, (1n << 53n) - 1n, 1n << 53n, (1n << 53n) + 2n, 1n << 63n, (1n << 64n) - 1n, 0xffff_ffff_ffff_f000n];
 
 const operand: fc.Arbitrary<Operand> = fc.record({
-  key: fc.oneof({ weight: 60, arbitrary: fc.constant(0) }, { weight: 3, arbitrary: fc.constantFrom(...KEYS) }),
+  key: fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constantFrom(...KEYS) }),
   segment: fc.nat(7),
   anchor: fc.oneof(
     { weight: 10, arbitrary: fc.constant('inside' as const) },
@@ -62,7 +64,7 @@ const operand: fc.Arbitrary<Operand> = fc.record({
     { weight: 3, arbitrary: fc.constant(0) },
     { weight: 1, arbitrary: fc.integer({ min: -9, max: 9 }) },
   ),
-  wild: fc.oneof({ weight: 60, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: fc.constantFrom(...WILD) }),
+  wild: fc.oneof({ weight: 4, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: fc.constantFrom(...WILD) }),
 });
 
 const U64 = fc.oneof(
@@ -78,17 +80,17 @@ const op = (large: boolean, admin: boolean): fc.Arbitrary<Op> =>
       { weight: 15, arbitrary: fc.constant('imm' as const) },
       { weight: 15, arbitrary: fc.constant('atomic' as const) },
       { weight: 9, arbitrary: fc.constantFrom('nop' as const, 'intr' as const) },
-      { weight: 1, arbitrary: fc.constant('weird' as const) },
-      { weight: admin ? 90 : 1, arbitrary: fc.constant('admin' as const) },
+      { weight: 9, arbitrary: fc.constant('weird' as const) },
+      { weight: admin ? 180 : 5, arbitrary: fc.constant('admin' as const) },
     ),
     flags: fc.oneof(
-      { weight: 60, arbitrary: fc.constant(0) },
-      { weight: 60, arbitrary: fc.constantFrom(0x2, 0x4, 0x6, 0x10, 0x20, 0xc0) },
+      { weight: 5, arbitrary: fc.constant(0) },
+      { weight: 5, arbitrary: fc.constantFrom(0x2, 0x4, 0x6, 0x10, 0x20, 0xc0) },
       { weight: 1, arbitrary: fc.constant(0x8) },
     ),
     block: fc.record({
       kind: fc.oneof(
-        { weight: 30, arbitrary: fc.constantFrom('none' as const, 'fresh' as const, 'fresh' as const) },
+        { weight: 5, arbitrary: fc.constantFrom('none' as const, 'fresh' as const, 'fresh' as const) },
         { weight: 1, arbitrary: fc.constantFrom('data' as const, 'wild' as const) },
       ),
       signal: fc.oneof({ weight: 3, arbitrary: fc.constant(1n) }, { weight: 1, arbitrary: fc.constantFrom(0n, 0xffn, 3n, 1n << 32n) }),
@@ -97,16 +99,17 @@ const op = (large: boolean, admin: boolean): fc.Arbitrary<Op> =>
       { weight: 60, arbitrary: fc.integer({ min: 1, max: 80 }) },
       { weight: 40, arbitrary: fc.constantFrom(8, 16, 64, 4096, 8192) },
       { weight: 20, arbitrary: fc.integer({ min: 1, max: 12_000 }) },
-      { weight: large ? 40 : 2, arbitrary: fc.constantFrom(262_144, 262_145, 300_000, 524_289, 600_000) },
-      { weight: 4, arbitrary: fc.constantFrom(2 ** 21, 2 ** 21 + 1, 2 ** 32) },
+      { weight: large ? 120 : 2, arbitrary: fc.constantFrom(262_144, 262_145, 300_000, 524_289, 600_000) },
+      { weight: 10, arbitrary: fc.constantFrom(2 ** 21, 2 ** 21 + 1, 2 ** 32) },
     ),
     from: operand,
     to: operand,
     code: fc.nat(255),
-    first: fc.oneof({ weight: 4, arbitrary: fc.nat(4) }, { weight: 1, arbitrary: fc.nat(62) }),
+    first: fc.oneof({ weight: 12, arbitrary: fc.nat(3) }, { weight: 1, arbitrary: fc.nat(62) }),
     last: fc.nat(4),
     bits: fc.nat(0xff),
     operands: fc.tuple(U64, U64),
+    evil: fc.oneof({ weight: 14, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
   });
 
 export interface ProgramOptions {
@@ -153,7 +156,7 @@ export const programs = ({ contexts, large, events }: ProgramOptions): fc.Arbitr
       arbitrary: fc.record({ kind: fc.constant('start' as const), context: any, ring: fc.constantFrom(true, true, true, false) }),
     },
     {
-      weight: 2,
+      weight: large ? 5 : 2,
       arbitrary: fc.record({
         kind: fc.constant('stop' as const),
         hard: fc.boolean(),
@@ -210,18 +213,38 @@ function stretch(place: Place, { key, segment }: Operand, size: number): Stretch
 function resolve(place: Place, operand: Operand, size: number): bigint {
   const { anchor, shift, wild } = operand;
   if (wild !== undefined) return wild;
-  if (anchor === 'csb') return BigInt(place.csbs + (Math.abs(shift) % (CSBS * 32)));
-  if (anchor === 'ring') return BigInt(place.ring + (Math.abs(shift) % (place.setup.ringEntries * 64)));
+  const inside = (start: number, length: number) => BigInt(start + (Math.abs(shift) % Math.max(1, length - size + 1)));
+  if (anchor === 'csb') return inside(place.csbs, CSBS * 32);
+  if (anchor === 'ring') return inside(place.ring, place.setup.ringEntries * 64);
   const { start, length } = stretch(place, operand, size);
   const off = Math.abs(shift) < 10 ? shift : 0;
   if (anchor === 'start') return BigInt(Math.max(0, start + off));
   if (anchor === 'end') return BigInt(Math.max(0, start + length - size + off));
-  return BigInt(start + (Math.abs(shift) % Math.max(1, length - size + 1)));
+  return inside(start, length);
 }
 
 /** What a data operation may write to: never its own ring, whose bytes are the producer's. */
 function target(operand: Operand): Operand {
   return operand.anchor === 'ring' ? { ...operand, anchor: 'inside' } : operand;
+}
+
+/** The operation as it is meant for this context: without anything wrong, unless it is evil. */
+export function meant(op: Op, place: Place): Op {
+  if (op.evil) return op;
+  const near = place.structurePasid === place.dataPasid;
+  const tame = (operand: Operand): Operand => {
+    const { key, anchor, shift } = operand;
+    return {
+      ...operand,
+      key: key === 7 && place.far.length > 0 ? 7 : 0,
+      anchor: (anchor === 'csb' || anchor === 'ring') && (!near || key === 7) ? 'inside' : anchor,
+      shift: anchor === 'start' || anchor === 'end' ? 0 : shift,
+      wild: undefined,
+    };
+  };
+  const kind = op.kind === 'weird' || (op.kind === 'admin' && place.number !== 0) ? 'copy' : op.kind;
+  const block: Block = { ...op.block, kind: op.block.kind === 'wild' || (op.block.kind === 'data' && !near) ? 'fresh' : op.block.kind };
+  return { ...op, kind, flags: op.flags & ~8, block, from: tame(op.from), to: tame(op.to) };
 }
 
 /**
@@ -233,7 +256,8 @@ export function encode(op: Op, place: Place, block: number): Buffer {
   const d = Buffer.alloc(64);
   d[0] = 1 | op.flags;
   const { bits, code } = op;
-  const size = op.kind === 'imm' ? (bits === 0 ? op.size : ((op.size - 1) % 32) + 1) : fitting(op, place);
+  const fault = op.evil ? bits % 8 : -1;
+  const size = op.kind === 'imm' ? (fault === 0 ? op.size : ((op.size - 1) % 32) + 1) : fitting(op, place);
   d.writeUInt32LE(size - 1, 4);
   if (op.kind !== 'admin') {
     // Reserved bits and hints mean nothing (S-1, S-18).
@@ -262,10 +286,9 @@ export function encode(op: Op, place: Place, block: number): Buffer {
       for (let i = 0; i < 4; i++) d.writeBigUInt64LE(op.operands[i & 1] ^ BigInt(i), 24 + 8 * i);
       break;
     case 'atomic': {
-      // A few have a subtype, width or alignment that does not exist.
-      const width = bits === 1 ? 2 : bits & 2 ? 8 : 4;
-      const mask = bits % 32 === 5 ? ~1n : ~BigInt(width - 1);
-      header(d, 3, bits % 32 === 7 ? code : [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14][code % 13]);
+      const width = fault === 1 ? 2 : bits & 2 ? 8 : 4;
+      const mask = fault === 5 ? ~1n : ~BigInt(width - 1);
+      header(d, 3, fault === 7 ? code : [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14][code % 13]);
       d.writeUInt32LE(width - 1, 4);
       d[9] = bits & 8 ? 0xff : 0xfe;
       const aligned = (operand: Operand) => BigInt.asUintN(64, resolve(place, target(operand), 16) + 7n) & mask;
@@ -278,8 +301,8 @@ export function encode(op: Op, place: Place, block: number): Buffer {
       break;
     }
     case 'intr':
-      header(d, 4, bits % 32 === 0 ? 1 : 0);
-      d.writeUInt16LE(op.from.key === 0 && bits & 1 ? 4 : op.from.key, 12);
+      header(d, 4, fault === 0 ? 1 : 0);
+      d.writeUInt16LE(op.evil ? op.from.key : 4, 12);
       break;
     case 'admin':
       admin(d, op);
@@ -292,9 +315,9 @@ export function encode(op: Op, place: Place, block: number): Buffer {
   return d;
 }
 
-/** Nearly all operations fit into memory. */
-function fitting({ kind, size, from, to, bits }: Op, place: Place): number {
-  if (bits % 32 === 3) return size;
+/** Operations fit into memory. */
+function fitting({ kind, size, from, to, evil }: Op, place: Place): number {
+  if (evil) return size;
   const room = stretch(place, to, size).length;
   return Math.min(size, room, kind === 'copy' ? stretch(place, from, size).length : room);
 }
@@ -304,17 +327,16 @@ function header(d: Buffer, type: number, subtype: number): void {
   d.writeUInt16LE(type, 2);
 }
 
-function admin(d: Buffer, { code, bits, first, last }: Op): void {
+function admin(d: Buffer, { code, bits, first, last, evil }: Op): void {
   // START, STOP and SYNC more often than the rest.
-  const subtype = [3, 3, 3, 8, 8, 4, 4, 4, 6, 6, 1, 2, 7, 0, 5, bits & 15][code & 15];
+  const subtype = [3, 3, 3, 8, 8, 4, 4, 4, 6, 6, 1, 2, 7, 0, 5, evil ? bits & 15 : 3][code & 15];
   header(d, 2, subtype);
-  d[4] = subtype === 6 ? [1, 1, 1, 0, 2, 3, 4, 5][bits & 7] : bits & 7;
-  d[5] = (bits & 0x10 ? 0x20 : 0) | (bits & 0x20 ? 0x40 : 0) | (bits === 0xff ? 0x80 : 0);
+  d[4] = subtype === 6 ? [1, 1, 1, 0, 2, 3, 4, evil ? 5 : 0][bits & 7] : bits & 7;
+  d[5] = (bits & 0x10 ? 0x20 : 0) | (bits & 0x20 ? 0x40 : 0) | (evil && bits & 2 ? 0x80 : 0);
   d.writeUInt16LE(first, 8);
-  // One in 64 ranges is empty.
-  d.writeUInt16LE(bits >>> 2 === 1 ? Math.max(0, first - 1) : first + (bits & 0x40 ? last : 0), 10);
+  d.writeUInt16LE(evil && bits >>> 2 === 1 ? Math.max(0, first - 1) : first + (bits & 0x40 ? last : 0), 10);
   d.writeUInt16LE(bits & 15, 12);
-  d.writeUInt16LE(bits >>> 2 === 2 ? (bits & 15) - 1 : bits & 15, 14);
+  d.writeUInt16LE(evil && bits >>> 2 === 2 ? (bits & 15) - 1 : bits & 15, 14);
 }
 
 function footer(d: Buffer, { kind }: Block, place: Place, block: number): void {

@@ -397,8 +397,8 @@ export class ReferenceFunction {
     const repeats = d[1] === 4;
     const source = memory.runs(spaces.from, d.readBigUInt64LE(16), repeats ? 4096 : size, 0);
     const destination = memory.runs(spaces.to, d.readBigUInt64LE(24), size, 0);
-    c.busy.spaces = spaces;
     const bytes = memory.gather(source.spots);
+    c.busy.spaces = repeats ? { ...spaces, block: bytes } : spaces;
     c.busy.spots = destination.spots;
     c.busy.bytes = repeats ? Buffer.alloc(destination.length, bytes) : bytes;
   }
@@ -500,16 +500,14 @@ export class ReferenceFunction {
 
   private beginStop(c: ReferenceContext, state: number, hard: boolean): void {
     // S-80; while it was idle, memory had the word (S-70).
-    if (this.walk(c, false) || (c.idle && this.status(c) !== RUN)) {
-      c.leave();
+    const gone = this.walk(c, false) !== undefined || (c.idle && this.status(c) !== RUN);
+    if (!gone && this.writeState(c, state)) {
+      c.stop = hard ? 'hard' : 'soft';
       return;
     }
-    if (!this.writeState(c, state)) {
-      this.logStatus(c);
-      c.leave();
-      return;
-    }
-    c.stop = hard ? 'hard' : 'soft';
+    if (!gone) this.logStatus(c);
+    if (c.busy) this.abandon(c.busy);
+    c.leave();
   }
 
   /** The last writes; a descriptor that is under way is abandoned (S-86). */
@@ -545,6 +543,7 @@ export class ReferenceFunction {
       if (c.stop !== 'none') {
         if (!this.writeState(c, STOPG_FN)) {
           this.logStatus(c);
+          if (c.busy) this.abandon(c.busy);
           c.leave();
           continue;
         }

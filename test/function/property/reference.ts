@@ -144,10 +144,11 @@ export function execute(m: Machine, t: Tables, number: number, d: Buffer, held?:
   return invalid;
 }
 
-/** PASIDs of both operands: looked up once, when a descriptor begins. */
+/** PASIDs of both operands and the block of a REPCOPY: looked up and read once, when a descriptor begins. */
 export interface Spaces {
   from: number;
   to: number;
+  block?: Buffer;
 }
 
 /** Spaces of both operands, or what is wrong with size or keys (S-42, S-44). */
@@ -182,7 +183,7 @@ function repcopy(m: Machine, t: Tables, d: Buffer, held?: Spaces): Failure | und
   const source = m.memory.runs(o.from, d.readBigUInt64LE(16), 4096, 1);
   if (source.length < 4096) return { step: 10, sub: source.sub, operand: 0 };
   const destination = m.memory.runs(o.to, d.readBigUInt64LE(24), size, 2);
-  const block = m.memory.gather(source.spots);
+  const block = held?.block ?? m.memory.gather(source.spots);
   m.memory.scatter(destination.spots, Buffer.alloc(destination.length, block));
   return destination.length < size ? { step: 10, sub: destination.sub, operand: 1 } : undefined;
 }
