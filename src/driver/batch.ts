@@ -120,7 +120,8 @@ export class DescriptorBatch {
     from = 0,
     count = Math.min(this.left, sources.length - from),
   ): void {
-    if (count > this.left || from + count > Math.min(sources.length, destinations.length)) {
+    const whole = Number.isInteger(from) && Number.isInteger(count) && from >= 0 && count >= 0;
+    if (!whole || count > this.left || from + count > Math.min(sources.length, destinations.length)) {
       throw new ArgumentError(`cannot write ${count} copies`, { hint: `the batch has room for ${this.left}`, fields: { from, count } });
     }
     const { u32, end } = this;
@@ -189,6 +190,7 @@ export class DescriptorBatch {
     context.tracker.add(portion);
     submission.seal();
     this.published = true;
+    context.ended();
     ring.publish(first, slots);
     try {
       ring.ringDoorbell(first + slots);

@@ -54,6 +54,8 @@ export class Context {
   private readonly driver: SdxiDriver;
   private readonly memory: ContextMemory;
   private readonly records: ErrorRecord[] = [];
+  /** Batches that were begun and not submitted: their encoders write straight into the ring. */
+  private begun = 0;
   private closing: Promise<void> | undefined;
   private stopped = false;
 
@@ -135,7 +137,9 @@ export class Context {
         fields: { context: this.number, count, free: this.free },
       });
     }
-    return new DescriptorBatch(this, this.ring.reserve(interrupt ? count + 1 : count), count, interrupt);
+    const first = this.ring.reserve(interrupt ? count + 1 : count);
+    this.begun++;
+    return new DescriptorBatch(this, first, count, interrupt);
   }
 
   /**
@@ -280,7 +284,14 @@ export class Context {
     if (driver.running) await driver.admin.updateContexts(number, { l1: true });
     driver.forget(this);
     this.akeys.close();
-    this.memory.free();
+    this.ring.close();
+    // Whoever still holds a batch must not write into the ring of the next context.
+    if (this.begun === 0) this.memory.free();
+  }
+
+  /** @internal A batch is on its way, or never will be. */
+  ended(): void {
+    this.begun--;
   }
 
   /** All administration goes through context 0, the stop of a context too: it could not be brought back. */

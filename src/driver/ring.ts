@@ -1,4 +1,4 @@
-import { ArgumentError, SdxiError } from '../errors.js';
+import { ArgumentError, ClosedError, SdxiError } from '../errors.js';
 import { Window } from '../memory/window.js';
 import { ContextState, nameOf } from '../spec/codes.js';
 import { DescriptorFlag, encodeNop, NO_CSB } from '../spec/encode.js';
@@ -57,6 +57,7 @@ export class Ring {
   private readonly blocks: Int32Array;
   private readonly where: RingShare;
   private readonly doorbell: Doorbell;
+  private closed = false;
   /** Whatever keeps the memory mapped for as long as someone may look at it through this object. */
   protected readonly keeper: unknown;
 
@@ -94,6 +95,11 @@ export class Ring {
     return this.where;
   }
 
+  /** @internal Nothing can be claimed any more: the memory may be somebody else's. */
+  close(): void {
+    this.closed = true;
+  }
+
   /** Next descriptor that the function will take. */
   get readIndex(): number {
     return loadSharedU64(this.status, 2);
@@ -118,6 +124,7 @@ export class Ring {
    * Write_Index (EIO)
    */
   tryReserve(count: number): number {
+    if (this.closed) throw new ClosedError(`the ring of context ${this.context}`);
     if (!Number.isInteger(count) || count < 1 || count > this.entries) {
       throw new ArgumentError(`cannot reserve ${count} descriptors`, {
         hint: `a batch has 1 … ${this.entries} descriptors, the size of the ring`,

@@ -78,6 +78,7 @@ export class Channel {
   private head = 0;
   private scheduled = false;
   private repairing = false;
+  private waitingForTurn = false;
   private readonly flushNow = () => this.flush();
 
   constructor(driver: SdxiDriver, context: Context) {
@@ -127,6 +128,16 @@ export class Channel {
     queueMicrotask(this.flushNow);
   }
 
+  /** Nobody will call back, so look again in the next turn of the event loop. */
+  private flushLater(): void {
+    if (this.waitingForTurn) return;
+    this.waitingForTurn = true;
+    setImmediate(() => {
+      this.waitingForTurn = false;
+      this.flush();
+    });
+  }
+
   private flush(): void {
     this.scheduled = false;
     const { context } = this;
@@ -136,7 +147,7 @@ export class Channel {
       const room = context.free;
       // Better a decent portion a little later than many small ones; but something must be on its way that will call back.
       if (room < wanted) {
-        if (context.inFlight.descriptors === 0) setImmediate(this.flushNow);
+        if (context.inFlight.descriptors === 0) this.flushLater();
         return;
       }
       try {
@@ -144,7 +155,7 @@ export class Channel {
       } catch (error) {
         if (error instanceof SdxiError && error.code === 'ERR_SDXI_BUSY') {
           // Read_Index lags behind the completions for a moment.
-          setImmediate(this.flushNow);
+          this.flushLater();
           return;
         }
         this.failAll(error as Error);

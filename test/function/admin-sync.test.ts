@@ -95,17 +95,20 @@ describe('SYNC', () => {
     ['RKEY', FILTER.RKEY],
     ['FN', FILTER.FN],
   ])('ref §5.6 SYNC.%s waits for the operation that was under way, not for the ones after it', (_name, filter) => {
-    const { rig, admin } = ready();
-    const p = rig.running(1);
-    const [work, later] = [rig.csb(p, 0), rig.csb(p, 1)];
-    rig.queue(p, longCopy(work), longCopy(later));
-    rig.fn.step(1);
-    const csb = rig.csb(admin);
-    rig.queue(admin, sync(filter, 1, 1, { csb, keys: [0, 1] }));
-    rig.stepUntil(() => rig.u64(csb) === 0n);
-    expect(rig.hex(work, 32)).toBe(CSB.done);
-    expect(rig.hex(later, 32)).toBe(CSB.armed);
-    rig.drain();
+    // Copies of 4 and of 5 slices, so that either context may have its turn first when the copy is done.
+    for (const size of [MIB, MIB + 0x4_0000]) {
+      const { rig, admin } = ready();
+      const p = rig.running(1);
+      const [work, later] = [rig.csb(p, 0), rig.csb(p, 1)];
+      const long = (csb: number) => copy(LAYOUT.data, LAYOUT.data + 0x16_0000, size, { csb });
+      rig.queue(p, long(work), long(later));
+      rig.fn.step(1);
+      const csb = rig.csb(admin);
+      rig.queue(admin, sync(filter, 1, 1, { csb, keys: [0, 1] }));
+      rig.stepUntil(() => rig.u64(csb) === 0n);
+      expect(rig.hex(work, 32)).toBe(CSB.done);
+      expect(rig.hex(later, 32)).toBe(CSB.armed);
+    }
   });
 
   it('ref §5.6 a SYNC of other contexts does not wait', () => {

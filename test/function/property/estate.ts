@@ -202,7 +202,7 @@ const segment: fc.Arbitrary<Segment> = fc.record({
   gap: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 2, arbitrary: fc.constantFrom(1, 8, 24, 4096) }),
   length: fc.oneof(
     { weight: 3, arbitrary: fc.integer({ min: 1, max: 300 }) },
-    { weight: 3, arbitrary: fc.constantFrom(64, 4096, 8192) },
+    { weight: 3, arbitrary: fc.constantFrom(64, 4096, 8192, 40_000) },
     { weight: 1, arbitrary: fc.integer({ min: 1, max: 40_000 }) },
   ),
   access,

@@ -3,10 +3,11 @@ import { type FunctionConfig, SdxiFunction } from '../../../src/function/index.j
 import { AddressSpaces } from '../../../src/memory/address-space.js';
 import { Window } from '../../../src/memory/window.js';
 import { FunctionState, Reg } from '../../../src/spec/index.js';
-import { Estate, FUNCTION_PASID, L1, L2, LOG, type Piece, type Place, type Setup, UNKNOWN_PASID, VECTORS } from './estate.js';
-import { type Event, encode, meant } from './program.js';
+import { Estate, L1, L2, LOG, type Piece, type Place, type Setup, VECTORS } from './estate.js';
+import type { Event } from './program.js';
 import { ReferenceMemory, type Spot } from './reference.js';
 import { type Busy, type ReferenceContext, ReferenceFunction, Violation } from './reference-contexts.js';
+import { CXT_L2_VALUE, ERR_CFG_ON, FIRST_RECORD, type Producer, Software } from './software.js';
 
 /** What the test looks at inside the function: whose turn it is, and who is in line after it. */
 interface Inside {
@@ -25,28 +26,11 @@ export interface Sabotage {
 }
 
 const LOG_ENTRIES = 64n;
-const FIRST_RECORD = 1000n;
-const CTL0_PASID = BigInt((FUNCTION_PASID << 8) | 4);
 
-/** What software remembers of a context. */
-interface Producer {
-  place: Place;
-  writeIndex: bigint;
-  nextBlock: number;
-  holes: Spot[];
-}
-
-export class Lockstep {
-  readonly estate: Estate;
+export class Lockstep extends Software {
   readonly fn: SdxiFunction;
   readonly reference: ReferenceFunction;
   readonly spaces = new AddressSpaces();
-  /** The real bytes. */
-  readonly banks: Buffer[];
-  readonly producers: Producer[];
-  /** Descriptors that were consumed, for those who count. */
-  consumed = 0;
-  private readonly setup: Setup;
   private readonly windows: Window[];
   private readonly model: Buffer[];
   private readonly interrupts: number[] = Array.from({ length: VECTORS }, () => 0);
@@ -59,17 +43,15 @@ export class Lockstep {
   private loud = true;
 
   constructor(setup: Setup, sabotage: Sabotage = {}) {
-    this.setup = setup;
-    this.estate = new Estate(setup);
-    const { estate } = this;
-    this.windows = estate.sizes.map((size) => new Window(new ArrayBuffer(size)));
-    this.banks = this.windows.map(({ u8 }) => Buffer.from(u8.buffer));
-    this.banks.forEach((bank, i) => {
-      estate.fill(i, bank, setup.seed);
+    const windows: Window[] = [];
+    const estate = new Estate(setup);
+    super(setup, estate, (byteLength) => {
+      const window = new Window(new ArrayBuffer(byteLength));
+      windows.push(window);
+      return Buffer.from(window.u8.buffer);
     });
+    this.windows = windows;
     this.logRead = FIRST_RECORD - (LOG_ENTRIES - BigInt(setup.logRoom));
-    this.producers = estate.places.map((place) => ({ place, writeIndex: BigInt(place.setup.readIndex), nextBlock: 0, holes: [] }));
-    this.writeTables();
     this.model = this.banks.map((bank) => Buffer.from(bank));
     this.windows.forEach((window) => {
       sabotage.window?.(window);
@@ -97,81 +79,27 @@ export class Lockstep {
     this.activate(true);
   }
 
-  // ---- What software prepares (ref §3.4)
-
-  private spot(pasid: number, address: number): Spot {
-    const piece = this.estate.holder(pasid, address) as Piece;
-    return { bank: piece.bank, at: piece.offset + address - piece.start };
-  }
-
-  /** Bytes at a spot of the real memory before the reference has its copy. */
-  private at(pasid: number, address: number, length: number): Buffer {
-    const { bank, at } = this.spot(pasid, address);
-    return this.banks[bank].subarray(at, at + length);
-  }
-
-  private writeTables(): void {
-    const { functionPasid, places } = this.estate;
-    const table = (address: number, length: number) => this.at(functionPasid, address, length);
-    table(L2, 4096)
-      .fill(0)
-      .writeBigUInt64LE(BigInt(L1) | 0xffen | 1n);
-    table(L1, 4096).fill(0);
-    for (const place of places) {
-      const { setup, number } = place;
-      const control = table(place.control, 64).fill(0);
-      control.writeBigUInt64LE(BigInt(place.ring) | 0x11n | (setup.csa ? 0x20n : 0n));
-      control.writeUInt32LE(setup.ringEntries, 8);
-      control.writeBigUInt64LE(BigInt(place.status) | 0xfn, 16);
-      control.writeBigUInt64LE(BigInt(place.writeIndex) | 7n, 24);
-      const l1 = table(L1 + number * 32, 32);
-      l1.writeBigUInt64LE(BigInt(place.control) | (setup.pasid ? 7n : 3n));
-      l1.writeBigUInt64LE(BigInt(place.akeys) | BigInt(setup.akeySize), 8);
-      l1.writeUInt32LE((setup.pasid ? place.structurePasid : 0) | (setup.maxBuffer << 20), 16);
-      l1.writeUInt32LE(setup.opGroups, 20);
-      const keys = table(place.akeys, 4096 << setup.akeySize).fill(0);
-      const far = 100 + number;
-      const entry = (n: number, low: number, pasid = 0) => {
-        keys.writeUInt32LE(low >>> 0, 16 * n);
-        keys.writeUInt32LE(pasid, 16 * n + 4);
-      };
-      entry(0, 1);
-      entry(1, 5, place.dataPasid < 0 ? far : place.dataPasid);
-      entry(2, 2);
-      entry(3, 1 | (5 << 16));
-      entry(4, 3 | ((1 + number) << 4));
-      entry(5, 3 | (2000 << 4));
-      entry(6, 5, UNKNOWN_PASID);
-      entry(7, 5, far);
-      if (setup.akeySize > 0) entry(256, 1);
-      const status = this.at(place.structurePasid, place.status, 16);
-      status[0] = setup.state;
-      status.writeBigUInt64LE(BigInt(setup.readIndex), 8);
-      this.at(place.structurePasid, place.writeIndex, 8).writeBigUInt64LE(BigInt(setup.readIndex));
-    }
-  }
-
   /** Registers as a driver writes them in STOP. */
   private program(): void {
     const { fn, reference, estate } = this;
-    fn.writeRegister(Reg.CXT_L2, 8, BigInt(L2) | 0xfffn);
+    fn.writeRegister(Reg.CXT_L2, 8, CXT_L2_VALUE);
     reference.level2 = BigInt(L2);
     reference.machine.limits.functionPasid = estate.functionPasid;
     this.limits(63, 11, 8, 0x18);
     fn.writeRegister(Reg.ERR_CTL, 8, 1n);
-    fn.writeRegister(Reg.ERR_CFG, 8, BigInt(LOG | (1 << 1) | 1));
+    fn.writeRegister(Reg.ERR_CFG, 8, ERR_CFG_ON);
     fn.writeRegister(Reg.ERR_WRT, 8, this.logWrite);
     fn.writeRegister(Reg.ERR_RD, 8, this.logRead);
     this.logOn = true;
     this.loud = true;
   }
 
-  private request(request: number): void {
-    this.fn.writeRegister(Reg.CTL0, 8, BigInt(request) | (this.estate.functionPasid === FUNCTION_PASID ? CTL0_PASID : 0n));
+  private ask(request: number): void {
+    this.fn.writeRegister(Reg.CTL0, 8, this.request(request));
   }
 
   private activate(everybody: boolean): void {
-    this.request(3);
+    this.ask(3);
     this.reference.active = true;
     for (const { place } of this.producers) {
       const stopped = this.state(place) === 4;
@@ -180,30 +108,14 @@ export class Lockstep {
     }
   }
 
-  private state(place: Place): number {
-    const { bank, at } = this.spot(place.structurePasid, place.status);
-    return this.banks[bank][at];
-  }
-
-  private readIndex(place: Place): bigint {
-    const { bank, at } = this.spot(place.structurePasid, place.status + 8);
-    return this.banks[bank].readBigUInt64LE(at);
-  }
-
   // ---- What software does meanwhile, to both
 
-  private poke({ bank, at }: Spot, bytes: ArrayLike<number>): void {
+  protected poke({ bank, at }: Spot, bytes: ArrayLike<number>): void {
     this.banks[bank].set(bytes, at);
     this.model[bank].set(bytes, at);
   }
 
-  private poke64(pasid: number, address: number, value: bigint): void {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64LE(BigInt.asUintN(64, value));
-    this.poke(this.spot(pasid, address), bytes);
-  }
-
-  private ring(number: number, value: number): void {
+  protected ring(number: number, value: number): void {
     this.fn.ringDoorbell(number, value);
     this.reference.ring(number);
   }
@@ -231,32 +143,6 @@ export class Lockstep {
       this.mapReal(piece);
     }
     for (const { busy, number } of this.reference.contexts) if (busy && piece.owner === number) busy.disturbed = true;
-  }
-
-  private submit(producer: Producer, { ops, holes, ring, start }: Event & { kind: 'submit' }): void {
-    const { place } = producer;
-    if (start) this.makeRun(place);
-    const entries = BigInt(place.setup.ringEntries);
-    if (producer.writeIndex + BigInt(ops.length) - this.readIndex(place) > entries) return;
-    ops.forEach((given, i) => {
-      const op = meant(given, place);
-      const index = producer.writeIndex + BigInt(i);
-      const block = place.csbs + 32 * (producer.nextBlock++ % 128);
-      if (op.block.kind === 'fresh') {
-        this.poke64(place.structurePasid, block, op.block.signal);
-        this.poke(this.spot(place.structurePasid, block + 8), [0, 0, 0, 0]);
-      }
-      const bytes = encode(op, place, block);
-      const spot = this.spot(place.structurePasid, place.ring + Number(index % entries) * 64);
-      if (holes.includes(i)) {
-        bytes[0] &= 0xfe;
-        producer.holes.push(spot);
-      }
-      this.poke(spot, bytes);
-    });
-    producer.writeIndex += BigInt(ops.length);
-    this.poke64(place.structurePasid, place.writeIndex, producer.writeIndex);
-    if (ring) this.ring(place.number, Number(producer.writeIndex));
   }
 
   /** Software stores RUN, as it may while a context is stopped (ref §6.5). */
@@ -305,10 +191,11 @@ export class Lockstep {
     if (asleep && ['submit', 'start', 'drain'].includes(event.kind)) this.activate(event.kind !== 'drain');
     switch (event.kind) {
       case 'submit':
-        this.submit(producer, event);
+        if (event.start) this.makeRun(place);
+        this.submit(producer, event.ops, event.holes, event.ring);
         break;
       case 'fill':
-        for (const spot of producer.holes.splice(0)) this.poke(spot, [this.model[spot.bank][spot.at] | 1]);
+        this.fill(producer);
         if (event.ring) this.ring(place.number, 0);
         break;
       case 'ring':
@@ -376,7 +263,7 @@ export class Lockstep {
       this.logRead = this.logWrite;
     } else if (what === 'on' || what === 'off') {
       this.logOn = what === 'on';
-      fn.writeRegister(Reg.ERR_CFG, 8, this.logOn ? BigInt(LOG | (1 << 1) | 1) : 0n);
+      fn.writeRegister(Reg.ERR_CFG, 8, this.logOn ? ERR_CFG_ON : 0n);
     } else {
       this.loud = what === 'loud';
       fn.writeRegister(Reg.ERR_CTL, 8, this.loud ? 1n : 0n);
@@ -506,9 +393,9 @@ export class Lockstep {
   private stop(event: Event & { kind: 'stop' }): void {
     if (this.fn.state !== FunctionState.ACTIVE) return;
     this.stopping = true;
-    this.request(event.reset ? 0 : event.hard ? 2 : 1);
+    this.ask(event.reset ? 0 : event.hard ? 2 : 1);
     for (let i = 0; i < event.steps; i++) this.fn.step(1);
-    if (event.escalate) this.request(2);
+    if (event.escalate) this.ask(2);
     const stopped = () => this.fn.state === FunctionState.STOP;
     for (let i = 0; !stopped(); i++) {
       if (i > 20_000) throw new Violation('the function does not stop');

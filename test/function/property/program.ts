@@ -97,7 +97,7 @@ const op = (large: boolean, admin: boolean): fc.Arbitrary<Op> =>
     }),
     size: fc.oneof(
       { weight: 60, arbitrary: fc.integer({ min: 1, max: 80 }) },
-      { weight: 40, arbitrary: fc.constantFrom(8, 16, 64, 4096, 8192) },
+      { weight: 40, arbitrary: fc.constantFrom(8, 16, 64, 4096, 8192, 20_000, 33_333) },
       { weight: 20, arbitrary: fc.integer({ min: 1, max: 12_000 }) },
       { weight: large ? 120 : 2, arbitrary: fc.constantFrom(262_144, 262_145, 300_000, 524_289, 600_000) },
       { weight: 10, arbitrary: fc.constantFrom(2 ** 21, 2 ** 21 + 1, 2 ** 32) },
