@@ -112,6 +112,11 @@ export class Context {
     return Math.min(this.ring.entries - RESERVE - this.tracker.inFlight.slots, this.ring.free - RESERVE);
   }
 
+  /** Why no work can be submitted now: closed, broken, or the function has failed. */
+  get failure(): Error | undefined {
+    return this.closing ? new ClosedError(this.name) : (this.tracker.broken ?? this.driver.failed);
+  }
+
   /** Largest batch that an empty ring takes. */
   get maxBatch(): number {
     return this.ring.entries - RESERVE;
@@ -202,9 +207,8 @@ export class Context {
 
   /** @internal Waits until {@link begin} has room for `count` descriptors. @returns false when it has another reason to refuse them */
   async room(count: number, limit: Required<Pick<WorkOptions, 'timeoutMs'>> & WorkOptions & { what: string }): Promise<boolean> {
-    const over = (): boolean => this.closing !== undefined || this.tracker.broken !== undefined;
-    await this.driver.bus.wait(() => over() || this.free >= count, limit);
-    return !over();
+    await this.driver.bus.wait(() => this.failure !== undefined || this.free >= count, limit);
+    return this.failure === undefined;
   }
 
   /** Resolves when nothing is in flight. */
@@ -349,9 +353,8 @@ export class Context {
   }
 
   private assertUsable(): void {
-    this.assertOpen();
-    const reason = this.tracker.broken ?? this.driver.failed;
-    if (reason) throw reason;
+    const { failure } = this;
+    if (failure) throw failure;
   }
 
   private wantsInterrupt(bytes: number): boolean {

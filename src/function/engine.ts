@@ -1,30 +1,19 @@
-import { Access, type Mapping } from '../memory/address-space.js';
-import {
-  ContextState,
-  DESCRIPTOR_BYTES,
-  DescriptorType,
-  DmaOp,
-  ErrorStep,
-  FunctionState,
-  loadShared32,
-  Reaction,
-  SubStep,
-} from '../spec/index.js';
-import { signalCompletion } from './complete.js';
+import { Access } from '../memory/address-space.js';
+import { ContextState, DESCRIPTOR_BYTES, DescriptorType, DmaOp, ErrorStep, FunctionState, loadShared32, SubStep } from '../spec/index.js';
 import { type FunctionContext, Work } from './context.js';
 import { type Core, Outcome } from './core.js';
 import { execute, resume } from './execute.js';
 import type { AdminHost } from './operations/admin.js';
 import { copyAtOnce, SLICE_BYTES } from './operations/dma.js';
 import { effectiveBufferBytes } from './registers.js';
-import { CONTEXT_TRANSITIONS } from './state.js';
+import { Retirement, VALID } from './retire.js';
+import { Stopping } from './stopping.js';
 import { readStatus, readWriteIndex, walkTables } from './tables.js';
 import { TurnQueue } from './turn-queue.js';
 
 /** Read_Index is written at the latest after so many descriptors: the line it lies in is shared with the producers. */
 const PUBLISH_EVERY = 16;
 
-const VALID = 1;
 /** np in dword 14. */
 const NO_POINTER = 1;
 /** ch, subtype and type of dword 0, and what they are for a COPY. */
@@ -40,11 +29,15 @@ const PLAIN_COPY = (DescriptorType.DMAB << 16) | (DmaOp.COPY << 8);
 export class Engine implements AdminHost {
   private readonly core: Core;
   private readonly queue = new TurnQueue();
+  private readonly retire: Retirement;
+  private readonly stopping: Stopping;
   /** Context 0 while it waits in SYNC or CXT_START; it is in line again after anything has happened. */
   private waiting: FunctionContext | undefined;
 
   constructor(core: Core) {
     this.core = core;
+    this.retire = new Retirement(core);
+    this.stopping = new Stopping(core, this.queue, this.retire);
   }
 
   /** A doorbell: sets the latch and puts the context in line (S-9, S-71). */
@@ -90,7 +83,7 @@ export class Engine implements AdminHost {
   private turn(context: FunctionContext, maxTurns: number, bytesLimit: number): number {
     const { core } = this;
     if (context.stop === 'hard') {
-      this.finishStop(context);
+      this.stopping.finishStop(context);
       return 1;
     }
     // Context 0 stops when the others have; until then a hard stop holds it still (S-86).
@@ -101,7 +94,7 @@ export class Engine implements AdminHost {
       return 1;
     }
     if (context.stop === 'soft') {
-      this.finishStop(context);
+      this.stopping.finishStop(context);
       return 1;
     }
     if (core.registers.state !== FunctionState.ACTIVE) return 1; // stopping: nothing new is fetched
@@ -143,7 +136,7 @@ export class Engine implements AdminHost {
     if (statusKnown) core.writeState(context, ContextState.ERR_FN);
     if (!context.loadFailureLogged) {
       context.loadFailureLogged = true;
-      this.log(context, { step, subStep, address });
+      this.retire.log(context, { step, subStep, address });
     }
     context.forget();
     return false;
@@ -162,11 +155,11 @@ export class Engine implements AdminHost {
     this.refreshLimits(context);
     // What others stored since the last step is looked at once; within a step Write_Index is read again when it is reached.
     context.rung = false;
-    if (!readWriteIndex(core, context)) return this.failContext(context);
+    if (!readWriteIndex(core, context)) return this.retire.failContext(context);
 
     for (let turns = 0; ; ) {
       if (context.readIndex === context.writeIndex) {
-        if (!readWriteIndex(core, context)) return turns + this.failContext(context);
+        if (!readWriteIndex(core, context)) return turns + this.retire.failContext(context);
         if (context.readIndex === context.writeIndex) return turns + this.park(context);
       }
       const address = context.ring + context.slot * DESCRIPTOR_BYTES;
@@ -175,7 +168,7 @@ export class Engine implements AdminHost {
         const found = core.structure(context, address, DESCRIPTOR_BYTES, slotAccess);
         if (!found) {
           core.failAccess(ErrorStep.DSC_GEN, core.memory.of(context.structurePasid), address, DESCRIPTOR_BYTES);
-          return turns + this.failContext(context, context.readIndex);
+          return turns + this.retire.failContext(context, context.readIndex);
         }
         map = found;
         context.ringMap = map;
@@ -191,14 +184,14 @@ export class Engine implements AdminHost {
         if ((completion & NO_POINTER) !== 0) {
           // No completion block: only vl and Read_Index are left to write.
           slot[word] = header & ~VALID;
-          this.advance(context);
-          if (context.unpublished >= PUBLISH_EVERY && !core.writeReadIndex(context)) return turns + this.failStatus(context);
+          this.retire.advance(context);
+          if (context.unpublished >= PUBLISH_EVERY && !core.writeReadIndex(context)) return turns + this.retire.failStatus(context);
         } else {
           descriptor[0] = header;
           descriptor[14] = completion;
           descriptor[15] = slot[word + 15];
           context.slotAddress = address;
-          this.complete(context);
+          this.retire.complete(context);
           if (!context.running) return turns;
         }
       } else {
@@ -215,7 +208,7 @@ export class Engine implements AdminHost {
         }
       }
       if (turns >= maxTurns || core.counters.bytes >= bytesLimit) {
-        if (context.unpublished > 0 && !core.writeReadIndex(context)) return turns + this.failStatus(context);
+        if (context.unpublished > 0 && !core.writeReadIndex(context)) return turns + this.retire.failStatus(context);
         this.queue.push(context);
         return turns;
       }
@@ -236,16 +229,9 @@ export class Engine implements AdminHost {
 
   /** Nothing to fetch: the next doorbell loads the context again. */
   private park(context: FunctionContext): number {
-    if (context.unpublished > 0 && !this.core.writeReadIndex(context)) return this.failStatus(context);
+    if (context.unpublished > 0 && !this.core.writeReadIndex(context)) return this.retire.failStatus(context);
     context.idle = true;
     return 0;
-  }
-
-  private advance(context: FunctionContext): void {
-    context.readIndex++;
-    context.unpublished++;
-    if (++context.slot === context.ringSize) context.slot = 0;
-    this.core.counters.descriptors++;
   }
 
   // ---- completing (ref §6.4, S-74)
@@ -254,124 +240,20 @@ export class Engine implements AdminHost {
   private settle(context: FunctionContext, outcome: Outcome): void {
     switch (outcome) {
       case Outcome.DONE:
-        this.complete(context);
+        this.retire.complete(context);
         break;
       case Outcome.FAILED:
-        this.failDescriptor(context);
+        this.retire.failDescriptor(context);
         break;
       case Outcome.MORE:
         if (context.unpublished > 0) this.core.writeReadIndex(context);
         this.queue.push(context);
         break;
       case Outcome.WAIT:
-        if (this.core.registers.state === FunctionState.ACTIVE || this.othersRun()) this.waiting = context;
+        if (this.core.registers.state === FunctionState.ACTIVE || this.stopping.othersRun()) this.waiting = context;
         else this.giveUp(context);
         break;
     }
-  }
-
-  private complete(context: FunctionContext): void {
-    const { core } = this;
-    const target = context.adminFailure;
-    const reports: Report[] = target === undefined ? NO_REPORTS : [{ ...target, reaction: Reaction.INFORMATIVE }];
-    context.adminFailure = undefined;
-    context.work = Work.NONE;
-    const slot = this.writableSlot(context, reports);
-    if (!slot) return;
-    if (!signalCompletion(core, context, target !== undefined)) {
-      const { step, subStep, address } = core.failure;
-      const both = [...reports, { step, subStep, address, index: context.readIndex }]; // S-43
-      if (this.consumeSlot(context, slot, both)) this.stopWithError(context, both);
-      return;
-    }
-    if (!this.consumeSlot(context, slot, reports)) return;
-    this.traceCompletion(context, target !== undefined);
-    for (const report of reports) this.log(context, report);
-  }
-
-  /** The descriptor failed: er and signal, vl, Read_Index, state, log (S-74); the context is stopped. */
-  private failDescriptor(context: FunctionContext): void {
-    const { core } = this;
-    const { step, subStep, address, operand } = core.failure;
-    const { readIndex: index } = context;
-    const reports: Report[] = [{ step, subStep, address, index, operand: operand < 0 ? undefined : operand }];
-    context.work = Work.NONE;
-    const slot = this.writableSlot(context, reports);
-    if (!slot) return;
-    if (!signalCompletion(core, context, true)) {
-      reports.push({ step: core.failure.step, subStep: core.failure.subStep, address: core.failure.address, index });
-    }
-    if (!this.consumeSlot(context, slot, reports)) return;
-    this.traceCompletion(context, true);
-    this.stopWithError(context, reports);
-  }
-
-  /**
-   * The slot of the descriptor in execution. It may have vanished while that ran in slices (S-102): then it cannot be
-   * consumed, will run again after a restart, and so must not be completed now.
-   * @param reports what the descriptor itself has to log in that case
-   * @returns undefined when the context was stopped
-   */
-  private writableSlot(context: FunctionContext, reports: readonly Report[] = NO_REPORTS): Mapping | undefined {
-    const { core } = this;
-    const { slotAddress: address, ringMap } = context;
-    if (core.config.clearValid === 'off' || ringMap.covers(address, DESCRIPTOR_BYTES, Access.WRITE)) return ringMap;
-    const map = core.structure(context, address, DESCRIPTOR_BYTES, Access.WRITE);
-    if (map) return map;
-    core.failAccess(ErrorStep.DSC_GEN, core.memory.of(context.structurePasid), address, DESCRIPTOR_BYTES);
-    const { step, subStep } = core.failure;
-    this.stopWithError(context, [...reports, { step, subStep, address, index: context.readIndex }]);
-    return undefined;
-  }
-
-  /**
-   * Clears vl and writes Read_Index behind the descriptor.
-   * @param reports what the descriptor itself has to log, should this fail
-   * @returns false when the context was stopped because Read_Index cannot be written
-   */
-  private consumeSlot(context: FunctionContext, slot: Mapping, reports: readonly Report[] = NO_REPORTS): boolean {
-    const { core } = this;
-    if (core.config.clearValid === 'on') slot.store32(context.slotAddress, context.descriptor[0] & ~VALID);
-    this.advance(context);
-    if (core.writeReadIndex(context)) return true;
-    this.failStatus(context, reports);
-    return false;
-  }
-
-  // ---- errors (ref §6.4, §8)
-
-  /** An error of the context that is not one of a descriptor's execution; nothing is consumed. @returns 0 turns */
-  private failContext(context: FunctionContext, index?: number): number {
-    const { step, subStep, address } = this.core.failure;
-    if (context.unpublished > 0) this.core.writeReadIndex(context);
-    this.stopWithError(context, [{ step, subStep, address, index }]);
-    return 0;
-  }
-
-  private stopWithError(context: FunctionContext, reports: readonly Report[]): void {
-    const { core } = this;
-    if (!core.writeState(context, ContextState.ERR_FN)) {
-      this.failStatus(context, reports);
-      return;
-    }
-    for (const report of reports) this.log(context, report);
-    context.forget();
-  }
-
-  /** CXT_STS cannot be written: what was done stands, the context leaves the running set (S-75). @returns 0 turns */
-  private failStatus(context: FunctionContext, reports: readonly Report[] = NO_REPORTS): number {
-    const { core } = this;
-    core.failAccess(ErrorStep.CXT_STS, core.memory.of(context.structurePasid), context.statusAddress, 16);
-    const { step, subStep, address } = core.failure;
-    for (const report of reports) this.log(context, report);
-    this.log(context, { step, subStep, address });
-    context.forget();
-    return 0;
-  }
-
-  private log(context: FunctionContext, report: Report): void {
-    this.core.counters.errors++;
-    this.core.log.report({ reaction: Reaction.CONTEXT_STOPPED, context: context.number, ...report });
   }
 
   /** An internal error of one context, as only fault injection makes it (ref §8.3). */
@@ -380,10 +262,10 @@ export class Engine implements AdminHost {
     if (!context?.running) return;
     const report = { step: ErrorStep.INT, subStep: SubStep.OTHER };
     if (context.idle && !walkTables(this.core, context, { limit: false })) {
-      this.log(context, report);
+      this.retire.log(context, report);
       context.forget();
     } else {
-      this.stopWithError(context, [report]);
+      this.retire.stopWithError(context, [report]);
     }
     // Context 0 may be waiting for this one to stop.
     if (this.waiting !== undefined) this.queue.push(this.waiting);
@@ -399,15 +281,6 @@ export class Engine implements AdminHost {
     this.queue.push(context);
   }
 
-  stopContext(context: FunctionContext, hard: boolean): void {
-    if (!context.running) return;
-    if (context.stop !== 'none') {
-      if (hard && context.state === ContextState.STOPG_SW) context.stop = 'hard';
-      return;
-    }
-    this.beginStop(context, 'stopSoftware', hard);
-  }
-
   ringDoorbell(number: number, _value: number): void {
     if (number <= this.core.registers.maxContext) this.ring(number);
   }
@@ -416,53 +289,7 @@ export class Engine implements AdminHost {
   private stopSelf(context: FunctionContext): void {
     const hard = context.stop === 'hard';
     context.stop = 'none';
-    this.beginStop(context, 'stopSoftware', hard);
-  }
-
-  /**
-   * A stop begins: the tables are walked again (S-80), STOPG_* is written, and the context's next turns finish what was fetched.
-   */
-  beginStop(context: FunctionContext, event: 'stopSoftware' | 'stopFunction', hard: boolean): void {
-    const { core } = this;
-    const { readIndex, slot, unpublished } = context;
-    if (!walkTables(core, context, { limit: false })) {
-      context.forget();
-      return;
-    }
-    if (context.idle) {
-      // While it was idle nothing was held of Read_Index: memory has the word (S-70).
-      const state = readStatus(core, context);
-      if (state !== ContextState.RUN) {
-        context.forget();
-        return;
-      }
-    } else {
-      context.readIndex = readIndex;
-      context.slot = slot;
-      context.unpublished = unpublished;
-    }
-    const next = CONTEXT_TRANSITIONS[context.state]?.[event];
-    if (next === undefined || !core.writeState(context, next)) {
-      this.failStatus(context);
-      return;
-    }
-    context.stop = hard ? 'hard' : 'soft';
-    this.queue.push(context);
-  }
-
-  /** The last writes of a context that stops: Read_Index, then the state (ref §6.5). */
-  private finishStop(context: FunctionContext): void {
-    const { core } = this;
-    if (context.work !== Work.NONE && context.stop === 'hard') {
-      context.work = Work.NONE;
-      const slot = this.writableSlot(context);
-      if (!slot || !this.consumeSlot(context, slot)) return; // abandoned: consumed without completion (S-86)
-    }
-    if (!core.writeReadIndex(context) || !core.writeState(context, CONTEXT_TRANSITIONS[context.state]?.stopped ?? ContextState.STOP_FN)) {
-      this.failStatus(context);
-      return;
-    }
-    context.forget();
+    this.stopping.beginStop(context, 'stopSoftware', hard);
   }
 
   /** A waiting SYNC or CXT_START when the function stops: unconsumed, it runs again after the next start (S-85). */
@@ -477,48 +304,35 @@ export class Engine implements AdminHost {
    * @returns true when nothing runs any more
    */
   progressStop(hard: boolean): boolean {
-    const running = this.running();
+    const running = this.stopping.running();
     if (running.length === 0) return true;
     const others = running.filter((context) => context.number !== 0);
     for (const context of others.length > 0 ? others : running) {
       if (context.stop !== 'none') {
         if (hard) context.stop = 'hard';
-        if (context.state === ContextState.STOPG_SW) this.takeOverStop(context);
+        if (context.state === ContextState.STOPG_SW) this.stopping.takeOverStop(context);
       } else if (context.number === 0 && isBusy(context) && !hard) {
         this.waiting = undefined; // a SYNC gets its last look, now that the others have stopped (S-85)
       } else {
-        this.beginStop(context, 'stopFunction', hard);
+        this.stopping.beginStop(context, 'stopFunction', hard);
       }
       this.queue.push(context);
     }
     return false;
   }
 
-  /** STOPG_SW → STOPG_FN: the function stops a context that software was stopping (ref §6.5). */
-  private takeOverStop(context: FunctionContext): void {
-    if (!this.core.writeState(context, ContextState.STOPG_FN)) this.failStatus(context);
-  }
-
-  /** All contexts of the running set, ascending. */
-  private running(): FunctionContext[] {
-    return [...this.core.contexts.values()].filter((context) => context.running).sort((a, b) => a.number - b.number);
-  }
-
-  private othersRun(): boolean {
-    for (const context of this.core.contexts.values()) if (context.running && context.number !== 0) return true;
-    return false;
-  }
-
-  /** GSV_ERROR: every context is stopped at once, as far as memory allows (ref §3.3 rule 9). */
-  stopAll(): void {
-    for (const context of this.running()) {
-      context.work = Work.NONE;
-      // As for any stop: the tables are walked again (S-80), and an idle context is what memory says it is (S-70).
-      if (!walkTables(this.core, context, { limit: false })) continue;
-      if (context.idle && readStatus(this.core, context) !== ContextState.RUN) continue;
-      if (context.unpublished > 0) this.core.writeReadIndex(context);
-      this.core.writeState(context, CONTEXT_TRANSITIONS[context.state]?.functionError ?? ContextState.STOP_FN);
+  stopContext(context: FunctionContext, hard: boolean): void {
+    if (!context.running) return;
+    if (context.stop !== 'none') {
+      if (hard && context.state === ContextState.STOPG_SW) context.stop = 'hard';
+      return;
     }
+    this.stopping.beginStop(context, 'stopSoftware', hard);
+  }
+
+  /** GSV_ERROR (ref §3.3 rule 9). */
+  stopAll(): void {
+    this.stopping.stopAll();
     this.forget();
   }
 
@@ -527,26 +341,9 @@ export class Engine implements AdminHost {
   private traceDescriptor(context: FunctionContext): void {
     this.core.ports.tracer?.descriptor(context.number, context.readIndex, new Uint8Array(context.descriptor.buffer));
   }
-
-  private traceCompletion(context: FunctionContext, error: boolean): void {
-    this.core.ports.tracer?.completion(context.number, context.readIndex - 1, error);
-  }
 }
-
-const NO_REPORTS: Report[] = [];
 
 /** True between the slices of a descriptor. */
 function isBusy(context: FunctionContext): boolean {
   return context.work !== Work.NONE;
-}
-
-/** What is to be logged; by default about the context at hand, which is stopped. */
-interface Report {
-  step: ErrorStep;
-  subStep: SubStep;
-  reaction?: Reaction;
-  context?: number;
-  index?: number;
-  operand?: number;
-  address?: number;
 }

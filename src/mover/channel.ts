@@ -143,6 +143,12 @@ export class Channel {
     const { context } = this;
     const most = Math.floor(context.maxBatch / PORTIONS);
     while (this.queued > 0) {
+      // Without room nobody would get as far as to hear of it.
+      const { failure } = context;
+      if (failure) {
+        this.failAll(failure);
+        return;
+      }
       const wanted = this.waiting(most);
       const room = context.free;
       // Better a decent portion a little later than many small ones; but something must be on its way that will call back.

@@ -72,7 +72,8 @@ const U64 = fc.oneof(
   fc.constantFrom(0n, 1n, 0xffff_ffffn, 1n << 31n, 1n << 63n, (1n << 64n) - 1n),
 );
 
-const op = (large: boolean, admin: boolean): fc.Arbitrary<Op> =>
+/** One operation; with `admin`, mostly of the admin group. */
+export const ops = ({ large, admin }: { large: boolean; admin: boolean }): fc.Arbitrary<Op> =>
   fc.record({
     kind: fc.oneof(
       { weight: 30, arbitrary: fc.constant('copy' as const) },
@@ -126,7 +127,7 @@ export const programs = ({ contexts, large, events }: ProgramOptions): fc.Arbitr
     fc.record({
       kind: fc.constant('submit' as const),
       context: admin ? fc.constant(0) : context,
-      ops: fc.array(op(large, admin), { minLength: 1, maxLength: admin ? 3 : 24, size: 'max' }),
+      ops: fc.array(ops({ large, admin }), { minLength: 1, maxLength: admin ? 3 : 24, size: 'max' }),
       holes: fc.oneof(
         { weight: 4, arbitrary: fc.constant<number[]>([]) },
         { weight: 1, arbitrary: fc.array(fc.nat(23), { maxLength: 3 }) },
