@@ -144,6 +144,9 @@ export class Context {
     }
     const first = this.ring.reserve(interrupt ? count + 1 : count);
     this.begun++;
+    // With other producers in the ring a slot may come round before its completion was looked at; its block is written anew then.
+    const { oldest } = this.tracker.inFlight;
+    if (oldest && first + count - oldest.first > this.ring.entries) this.tracker.inFlight.collect();
     return new DescriptorBatch(this, first, count, interrupt);
   }
 

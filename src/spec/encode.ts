@@ -5,8 +5,20 @@
  * Common parameters: `u32` and `word`, the memory and the word index of the slot; `flags`, a set of {@link DescriptorFlag} (VL is ignored);
  * `csb`, the address of the completion status block or {@link NO_CSB}.
  */
-import { check16, checkAddress, checkCsb, checkSize, header, NO_ADDRESS, refuse, writeFooter, writeZeros } from './encode-common.js';
-import { REPCOPY_BLOCK, WRT_IMM_MAX } from './limits.js';
+import {
+  check16,
+  checkAddress,
+  checkCsb,
+  checkSize,
+  DescriptorFlag,
+  header,
+  NO_ADDRESS,
+  NO_CSB,
+  refuse,
+  writeFooter,
+  writeZeros,
+} from './encode-common.js';
+import { CONTEXT_MAX, REPCOPY_BLOCK, SIZE_MAX, WRT_IMM_MAX } from './limits.js';
 import { AtomicOp, DescriptorType, DmaOp, IntrOp } from './operations.js';
 import { hi32, lo32 } from './u64.js';
 
@@ -89,6 +101,44 @@ export function encodeCopy(
   addr1: number,
   attr = 0,
 ): number {
+  // The hottest encoder: one test for what is usual, the stores in place (calls with large addresses would box them), and the
+  // checks that can say what is wrong out of line.
+  const distance = addr0 - addr1;
+  const usual =
+    (csb === NO_CSB || ((csb & 31) === 0 && csb >= 0 && Number.isSafeInteger(csb))) &&
+    Number.isSafeInteger(size) &&
+    size >= 1 &&
+    size <= SIZE_MAX &&
+    (akey0 & CONTEXT_MAX) === akey0 &&
+    (akey1 & CONTEXT_MAX) === akey1 &&
+    (attr & 0xff) === attr &&
+    addr0 >= 0 &&
+    addr1 >= 0 &&
+    Number.isSafeInteger(addr0) &&
+    Number.isSafeInteger(addr1) &&
+    (distance >= size || -distance >= size || akey0 !== akey1);
+  if (!usual) refuseCopy(csb, size, akey0, akey1, addr0, addr1, attr);
+  const first = header(DMAB, DmaOp.COPY, flags);
+  u32[word] = first;
+  u32[word + 1] = size - 1;
+  u32[word + 2] = attr;
+  u32[word + 3] = akey0 | (akey1 << 16);
+  u32[word + 4] = lo32(addr0);
+  u32[word + 5] = hi32(addr0);
+  u32[word + 6] = lo32(addr1);
+  u32[word + 7] = hi32(addr1);
+  u32[word + 8] = 0;
+  u32[word + 9] = 0;
+  u32[word + 10] = 0;
+  u32[word + 11] = 0;
+  u32[word + 12] = 0;
+  u32[word + 13] = 0;
+  writeFooter(u32, word, csb);
+  return first | DescriptorFlag.VL;
+}
+
+/** Names what {@link encodeCopy} has found wrong. */
+function refuseCopy(csb: number, size: number, akey0: number, akey1: number, addr0: number, addr1: number, attr: number): never {
   checkCsb(csb);
   checkSize(size);
   check16('akey0', akey0);
@@ -96,10 +146,7 @@ export function encodeCopy(
   checkAddress('addr0', addr0);
   checkAddress('addr1', addr1);
   checkAttr(attr);
-  if (akey0 === akey1 && Math.abs(addr0 - addr1) < size) {
-    refuse('addr1', addr1, 'the ranges overlap', 'copy in pieces that do not overlap, or through another buffer (SDXI 1.0 §5.6)');
-  }
-  return writeCopy(u32, word, header(DMAB, DmaOp.COPY, flags), csb, size, akey0, akey1, addr0, addr1, attr);
+  refuse('addr1', addr1, 'the ranges overlap', 'copy in pieces that do not overlap, or through another buffer (SDXI 1.0 §5.6)');
 }
 
 /**

@@ -1,7 +1,7 @@
 /** SYNC and the update operations (ref §5.6, S-108), and context 0 among the others. */
 import { describe, expect, it } from 'vitest';
 import { Access } from '../../src/memory/address-space.js';
-import { ContextState } from '../../src/spec/index.js';
+import { ContextState, CXT_CTL } from '../../src/spec/index.js';
 import { CSB, failed, provoke, status } from './expect.js';
 import {
   adminInterrupt,
@@ -138,6 +138,25 @@ describe('updates', () => {
       expect(rig.hex(fresh, 32)).toBe(CSB.done);
       expect(rig.isValid(p, 1)).toBe(true); // the old ring
       expect(rig.hex(p.status, 16)).toBe(status(RUN, 2));
+    }
+  });
+
+  it('S-108 a CXT_UPD that names context 0 itself holds for its own next descriptor', () => {
+    for (const update of [contextUpdate(0), functionUpdate()]) {
+      const { rig, admin } = ready();
+      const q = rig.place(2);
+      rig.write(admin, 0, interrupt(1), update, adminInterrupt(3));
+      rig.write(q, 2, adminInterrupt(4));
+      rig.claim(admin, 3);
+      rig.fn.ringDoorbell(0, 3);
+      rig.akey(admin, 1, { vl: 1, iv: 1, intr_num: 9 });
+      rig.onInterrupt = (vector) => {
+        // While the first descriptor is executed, software moves the ring.
+        if (vector === 9)
+          rig.putFields(CXT_CTL, admin.control, { ...CXT_CTL.decode(rig.bytes(admin.control, 64)), ds_ring_ptr: BigInt(q.ring) } as never);
+      };
+      rig.drain();
+      expect(rig.interrupts).toEqual([9, 4]);
     }
   });
 

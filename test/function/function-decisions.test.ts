@@ -191,6 +191,21 @@ describe('obligations and decisions about function states', () => {
     expect(rig.readIndex(p)).toBe(0);
   });
 
+  it('S-46 S-71 a function-level reset in INIT forgets the doorbells that came early', () => {
+    const rig = new Rig({ initDelay: 2 });
+    const p = rig.prepare(0, { state: RUN });
+    rig.write(p, 0, nop());
+    rig.claim(p, 1);
+    rig.program();
+    rig.setReg(Reg.CTL0, 3);
+    rig.fn.ringDoorbell(0, 1);
+    rig.fn.reset();
+    rig.program();
+    rig.setReg(Reg.CTL0, 3);
+    rig.drain();
+    expect([rig.fn.state, rig.readIndex(p)]).toEqual([ACTIVE, 0]);
+  });
+
   it('S-71 latches are emptied when STOP is reached: what was rung before a stop waits for a new doorbell', () => {
     const rig = new Rig();
     rig.activate();

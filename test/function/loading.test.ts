@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Access } from '../../src/memory/address-space.js';
 import { ContextState, CXT_CTL, Reg } from '../../src/spec/index.js';
 import { CSB, record, status } from './expect.js';
-import { contextUpdate, copy, nop, stop } from './ops.js';
+import { contextUpdate, copy, FILTER, nop, stop, sync } from './ops.js';
 import { type ContextPlace, LAYOUT, Rig } from './rig.js';
 
 const { RUN, STOP_SW, STOP_FN, STOPG_SW, STOPG_FN, ERR_FN } = ContextState;
@@ -233,6 +233,24 @@ describe('ref §6.2 load', () => {
     rig.drain();
     expect(rig.hex(p.status, 16)).toBe(status(STOP_SW, 0)); // not in the running set any more (S-79)
     expect(rig.records()).toEqual([]);
+  });
+
+  it.each([
+    ['CXT_STOP', (rig: Rig, admin: ContextPlace) => rig.run(admin, stop(1, 1), sync(FILTER.STOP, 1))],
+    ['STOP_SF', (rig: Rig) => rig.setReg(Reg.CTL0, 1)],
+    ['STOP_HD', (rig: Rig) => rig.setReg(Reg.CTL0, 2)],
+    ['GSV_ERROR', (rig: Rig) => rig.fn.injectInternalError()],
+  ])('S-70 %s of an idle context whose state software has changed: it is what memory says, and is left alone', (_title, end) => {
+    for (const state of [STOP_SW, STOP_FN, ERR_FN, 7]) {
+      const rig = new Rig();
+      const admin = rig.activate();
+      const p = rig.running(1);
+      rig.setState(p, state);
+      rig.putU64(p.status + 8, 99);
+      end(rig, admin);
+      rig.drain();
+      expect(rig.hex(p.status, 16)).toBe(status(state, 99));
+    }
   });
 
   it('ref §4.11 a table entry that changes is read again at the next load, without any update operation', () => {

@@ -132,6 +132,7 @@ export class EmbeddedBus extends EmbeddedClient implements Bus {
 
   /** Ends the engine thread without asking it, as a crash would: for tests of what happens then. @internal */
   async terminate(): Promise<void> {
+    this.worker.ref();
     await this.worker.terminate();
   }
 

@@ -8,7 +8,7 @@ import { NO_PASID } from '../../../src/memory/address-space.js';
 import { allocateRegion, type Region } from '../../../src/memory/region.js';
 import { FunctionState, Reg } from '../../../src/spec/index.js';
 import { Estate, LOG, OWN, type Piece, type Setup, setups, VECTORS } from './estate.js';
-import { type Op, ops } from './program.js';
+import { type Op, type Operand, ops } from './program.js';
 import type { Spot } from './reference.js';
 import { CXT_L2_VALUE, ERR_CFG_ON, FIRST_RECORD, Software } from './software.js';
 
@@ -87,7 +87,7 @@ class BusWorld extends Software {
   }
 
   protected ring(number: number, value: number): void {
-    this.bus.writeDoorbell(number * 4096, value);
+    this.bus.writeDoorbell(number * 4096, value % 2 ** 53);
   }
 
   private map({ pasid, start, length, access, bank, offset }: Piece): void {
@@ -120,7 +120,11 @@ class BusWorld extends Software {
 
   queue(context: number, list: Op[], hole: number): void {
     const producer = this.producers[Math.min(context, this.producers.length - 1)];
-    this.submit(producer, list, [hole], true);
+    // Software writes rings and completion blocks while others are read: copies of those would be of either moment.
+    const calm = (operand: Operand): Operand =>
+      operand.anchor === 'csb' || operand.anchor === 'ring' ? { ...operand, anchor: 'inside' } : operand;
+    const operations = list.map((op) => ({ ...op, from: calm(op.from), to: calm(op.to) }));
+    this.submit(producer, operations, [hole], true);
   }
 
   fillHoles(): void {
@@ -150,6 +154,12 @@ class BusWorld extends Software {
       interrupts: this.before.map((count, vector) => (this.bus.interruptCount(vector) - count) >>> 0),
       errors: this.bus.readRegister(Reg.ERR_WRT),
     };
+  }
+
+  /** Whether nothing is left in a context's ring. */
+  served(context: number): boolean {
+    const { place, writeIndex } = this.producers[context];
+    return this.readIndex(place) === writeIndex;
   }
 
   /** What changes last for each context. */
@@ -197,14 +207,18 @@ describe('the same program on this thread and on an engine thread', () => {
     a.banks.forEach((bank, i) => {
       if (bank.equals(b.banks[i])) return;
       const at = bank.findIndex((byte, n) => byte !== b.banks[i][n]);
-      throw new Error(`bank ${i} byte ${at}: 0x${bank[at].toString(16)} inline, 0x${b.banks[i][at].toString(16)} threaded`);
+      const piece = here.estate.pieces.find((p) => p.bank === i && at >= p.offset && at < p.offset + p.length);
+      const where = piece ? `${piece.what} of ${piece.owner}, byte ${at - piece.offset}` : `guard byte ${at} of bank ${i}`;
+      throw new Error(`${where}: 0x${bank[at].toString(16)} inline, 0x${b.banks[i][at].toString(16)} threaded`);
     });
   }
 
   it('leaves the same memory, interrupts and errors', { timeout: 600_000 }, async () => {
     await fc.assert(
       fc.asyncProperty(setups({ contexts: CONTEXTS, large: 3 }), phases, async (setup, list) => {
-        const roomy = { ...setup, csCap: 0, logRoom: 64 };
+        // At which descriptor an index passes 2^53 (S-103) is a matter of moments, too.
+        const contexts = setup.contexts.map((context) => ({ ...context, readIndex: Math.min(context.readIndex, 2 ** 32 - 7) }));
+        const roomy = { ...setup, contexts, csCap: 0, logRoom: 64 };
         const here = new BusWorld(inline, roomy);
         const there = new BusWorld(threaded, roomy);
         try {
@@ -218,9 +232,12 @@ describe('the same program on this thread and on an engine thread', () => {
               if (phase.fill) world.fillHoles();
             }
             await agree(here, there);
-            // Context 0 acts upon the others, which rest.
-            for (const world of [here, there]) if (phase.admin.length > 0) world.queue(0, phase.admin, -1);
-            await agree(here, there);
+            // Context 0 acts upon the others, which rest; what it starts may run before its next descriptor or after.
+            for (const op of phase.admin) {
+              if (!here.served(0)) break;
+              for (const world of [here, there]) world.queue(0, [op], -1);
+              await agree(here, there);
+            }
             for (const world of [here, there]) {
               if (phase.stop) await world.restart();
               world.remap(phase.piece, phase.access);
@@ -232,7 +249,8 @@ describe('the same program on this thread and on an engine thread', () => {
           there.leave();
         }
       }),
-      { numRuns: Number(process.env.SDXI_RUNS ?? 40) },
+      // Another run of a failure may be a success: what shrinking would find is anybody's guess.
+      { numRuns: Number(process.env.SDXI_RUNS ?? 40), endOnFailure: true },
     );
   });
 });
