@@ -28,14 +28,17 @@ describe('arguments that cannot be right', () => {
       ...[undefined, null, 5, { op: 5 }].map((item) => () => mover.batch([any(item)])),
       ...[undefined, 5, Symbol('op')].map((name) => () => mover.atomic(any(name), word, { operand: 1 })),
       ...[undefined, null, {}, { operand: 'x' }].map((operands) => () => mover.atomic('uadd', word, any(operands))),
-      ...[undefined, null, 5, Symbol('n')].map((bytes) => () => mover.alloc(any(bytes))),
+      ...[undefined, null, '5', 0, 2 ** 31 + 1, Symbol('n')].map((bytes) => () => mover.alloc(any(bytes))),
       ...[null, 5].map((options) => () => mover.alloc(8, any(options))),
       ...[null, 5].map((options) => () => mover.register(Buffer.alloc(5000), any(options))),
       ...[undefined, null, 5, {}, b.subarray(1)].map((view) => () => mover.free(any(view))),
       ...[null, { timeoutMs: Number.NaN }, { timeoutMs: -1 }].map((options) => () => registration.close(any(options))),
     ];
     for (const call of calls) {
-      const error = await rejection((async () => call())());
+      const error = await (async () => call())().then(
+        () => undefined,
+        (reason: unknown) => reason,
+      );
       expect(error, call.toString()).toMatchObject({ code: 'ERR_SDXI_ARGUMENT', hint: expect.stringMatching(/./) });
     }
     await registration.close();
@@ -80,19 +83,25 @@ describe('functions that go away', () => {
   });
 
   it.each([
-    ['an engine that dies', 'ERR_SDXI_BUS_LOST', (bus: EmbeddedBus) => bus.terminate()],
-    ['a reset from outside', 'ERR_SDXI_FUNCTION', async (bus: EmbeddedBus) => bus.reset()],
-  ])('%s also rejects what waits for room in the ring, long before its timeout', async (_, code, end) => {
+    ['an engine that dies', ['ERR_SDXI_BUS_LOST'], (bus: EmbeddedBus) => bus.terminate()],
+    // What had not been submitted when it was brought back may succeed.
+    ['a reset from outside', ['ERR_SDXI_FUNCTION', 'done'], async (bus: EmbeddedBus) => bus.reset()],
+  ])('%s also settles what waits for room in the ring, long before its timeout', async (_, outcomes, end) => {
     const mover = await start('embedded:', { ringEntries: 1024 });
-    const buffer = mover.alloc(64 * MIB);
-    const items: BatchItem[] = Array.from({ length: 1500 }, () => ({ op: 'fill', destination: buffer.subarray(0, MIB), value: 1 }));
-    const work = Array.from({ length: 4 }, () => rejection(mover.batch(items)));
+    const buffer = mover.alloc(MIB);
+    const items: BatchItem[] = Array.from({ length: 1500 }, () => ({ op: 'fill', destination: buffer, value: 1 }));
+    const work = Array.from({ length: 4 }, () =>
+      mover.batch(items).then(
+        () => 'done',
+        (error: SdxiError) => error.code,
+      ),
+    );
     await turn();
     expect(mover.stats().queued).toBeGreaterThan(0);
     await end(busOf(mover));
     const started = performance.now();
-    for (const error of await Promise.all(work)) expect(error.code).toBe(code);
-    expect(performance.now() - started).toBeLessThan(8000);
+    for (const outcome of await Promise.all(work)) expect(outcomes).toContain(outcome);
+    expect(performance.now() - started).toBeLessThan(10_000);
   });
 
   it('a reset of an idle function is noticed by the next work, and brought back without being asked', async () => {

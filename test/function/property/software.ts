@@ -116,11 +116,16 @@ export abstract class Software {
     this.poke(spot, descriptor);
   }
 
+  /** Descriptors that can be queued now. */
+  protected room({ place, writeIndex }: Producer): bigint {
+    return this.readIndex(place) + BigInt(place.setup.ringEntries) - writeIndex;
+  }
+
   /** Claims slots, fills them but for the holes, and says so. Nothing happens when the ring is full. */
   protected submit(producer: Producer, ops: Op[], holes: number[], ring: boolean): void {
     const { place } = producer;
     const entries = BigInt(place.setup.ringEntries);
-    if (producer.writeIndex + BigInt(ops.length) - this.readIndex(place) > entries) return;
+    if (this.room(producer) < ops.length) return;
     ops.forEach((given, i) => {
       const op = meant(given, place);
       const index = producer.writeIndex + BigInt(i);

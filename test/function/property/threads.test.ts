@@ -7,10 +7,10 @@ import { InlineBus } from '../../../src/bus/embedded/inline.js';
 import { NO_PASID } from '../../../src/memory/address-space.js';
 import { allocateRegion, type Region } from '../../../src/memory/region.js';
 import { FunctionState, Reg } from '../../../src/spec/index.js';
-import { Estate, LOG, OWN, type Piece, type Setup, setups, VECTORS } from './estate.js';
+import { CSBS, Estate, LOG, OWN, type Piece, type Setup, setups, VECTORS } from './estate.js';
 import { type Op, type Operand, ops } from './program.js';
 import type { Spot } from './reference.js';
-import { CXT_L2_VALUE, ERR_CFG_ON, FIRST_RECORD, Software } from './software.js';
+import { CXT_L2_VALUE, ERR_CFG_ON, FIRST_RECORD, type Producer, Software } from './software.js';
 
 const CONTEXTS = 3;
 const ATTEMPTS = 5000;
@@ -52,6 +52,8 @@ class BusWorld extends Software {
   private readonly regions: Region[];
   private readonly before: number[];
   private readonly original = new Map<Piece, number>();
+  /** Read_Index of each context when the function last rested. */
+  private rested: bigint[] = [];
 
   constructor(bus: Bus, setup: Setup) {
     const regions: Region[] = [];
@@ -104,12 +106,11 @@ class BusWorld extends Software {
     if (piece.present) this.map(piece);
   }
 
-  /** Everybody runs, whatever stopped them. */
-  start(): void {
-    for (const { place } of this.producers) {
-      if (this.state(place) !== 1) this.poke(this.spot(place.structurePasid, place.status), [1]);
-      this.ring(place.number, 0);
-    }
+  /** A context runs, whatever stopped it. */
+  start(number: number): void {
+    const { place } = this.producers[number];
+    if (this.state(place) !== 1) this.poke(this.spot(place.structurePasid, place.status), [1]);
+    this.ring(place.number, 0);
   }
 
   /** The log is read, and may be interrupted about anew. */
@@ -162,6 +163,16 @@ class BusWorld extends Software {
     return this.readIndex(place) === writeIndex;
   }
 
+  /** The function rests: what software sees now is the same in every world. */
+  rest(): void {
+    this.rested = this.producers.map(({ place }) => this.readIndex(place));
+  }
+
+  /** A completion block is not armed again while a descriptor that uses it is in the ring, as far as is known for certain. */
+  protected override room({ writeIndex, place }: Producer): bigint {
+    return this.rested[place.number] + BigInt(CSBS) - writeIndex;
+  }
+
   /** What changes last for each context. */
   progress(): string {
     const states = this.producers.map(({ place }) => {
@@ -202,6 +213,8 @@ describe('the same program on this thread and on an engine thread', () => {
       if (performance.now() > deadline) expect(there.progress()).toBe(goal);
       await pause(0);
     }
+    here.rest();
+    there.rest();
     const [a, b] = [here.picture(), there.picture()];
     expect({ interrupts: b.interrupts, errors: b.errors }).toEqual({ interrupts: a.interrupts, errors: a.errors });
     a.banks.forEach((bank, i) => {
@@ -223,8 +236,10 @@ describe('the same program on this thread and on an engine thread', () => {
         const there = new BusWorld(threaded, roomy);
         try {
           for (const phase of list) {
+            for (const world of [here, there]) world.start(0);
+            await agree(here, there);
             for (const world of [here, there]) {
-              world.start();
+              for (let number = 1; number < world.producers.length; number++) world.start(number);
               for (const { context, ops: operations, hole, budget } of phase.submissions) {
                 world.queue(context, operations, hole);
                 if (world === here) inline.step(budget);
