@@ -133,11 +133,10 @@ export class Engine implements AdminHost {
   private loadFailed(context: FunctionContext, statusKnown: boolean): false {
     const { core } = this;
     const { step, subStep, address } = core.failure;
-    if (statusKnown) core.writeState(context, ContextState.ERR_FN);
-    if (!context.loadFailureLogged) {
-      context.loadFailureLogged = true;
-      this.retire.log(context, { step, subStep, address });
-    }
+    // In ERR_FN it stays quiet by itself, until software starts it again; only where that cannot be written one record must do (S-36).
+    const stopped = statusKnown && core.writeState(context, ContextState.ERR_FN);
+    if (stopped || !context.loadFailureLogged) this.retire.log(context, { step, subStep, address });
+    context.loadFailureLogged = !stopped;
     context.forget();
     return false;
   }

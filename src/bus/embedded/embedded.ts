@@ -132,8 +132,10 @@ export class EmbeddedBus extends EmbeddedClient implements Bus {
 
   /** Ends the engine thread without asking it, as a crash would: for tests of what happens then. @internal */
   async terminate(): Promise<void> {
-    this.worker.ref();
+    // Work in flight that ends meanwhile would let the process end too.
+    const keeper = setInterval(() => {}, 1000);
     await this.worker.terminate();
+    clearInterval(keeper);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

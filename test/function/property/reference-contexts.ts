@@ -194,9 +194,9 @@ export class ReferenceFunction {
     c.rung = false;
     if (!c.running && c.number > this.maxContext) return false;
     const failed = (failure: Failure, known: boolean): false => {
-      if (known) this.writeState(c, ERR_FN);
-      if (!c.failureLogged) this.log(failure, 1, c.number);
-      c.failureLogged = true;
+      const stopped = known && this.writeState(c, ERR_FN);
+      if (stopped || !c.failureLogged) this.log(failure, 1, c.number);
+      c.failureLogged = !stopped;
       c.leave();
       return false;
     };
