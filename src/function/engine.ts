@@ -133,10 +133,11 @@ export class Engine implements AdminHost {
   private loadFailed(context: FunctionContext, statusKnown: boolean): false {
     const { core } = this;
     const { step, subStep, address } = core.failure;
-    // In ERR_FN it stays quiet by itself, until software starts it again; only where that cannot be written one record must do (S-36).
     const stopped = statusKnown && core.writeState(context, ContextState.ERR_FN);
-    if (stopped || !context.loadFailureLogged) this.retire.log(context, { step, subStep, address });
-    context.loadFailureLogged = !stopped;
+    // A context that says ERR_FN for all to read is quiet until software starts it again. Else every doorbell would fail anew (S-36).
+    const quiet = stopped && step === ErrorStep.WRT_IDX;
+    if (quiet || !context.loadFailureLogged) this.retire.log(context, { step, subStep, address });
+    context.loadFailureLogged = !quiet;
     context.forget();
     return false;
   }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Deadlines, Timed } from '../driver/deadlines.js';
 import { AbortError, TimeoutError } from '../errors.js';
 import type { Part, PartOwner } from './channel.js';
@@ -58,7 +59,11 @@ export class Request implements PartOwner, Timed {
     });
     live.add(this);
     deadlines.add(this);
-    signal?.addEventListener('abort', this.onAbort, { once: true });
+    if (signal) {
+      // One signal may end thousands of operations at once: that many listeners are no leak, so Node need not warn.
+      setMaxListeners(0, signal);
+      signal.addEventListener('abort', this.onAbort, { once: true });
+    }
   }
 
   /** Sends the parts off. */
