@@ -99,7 +99,9 @@ class BusWorld extends Software {
   }
 
   remap(number: number, access: number): void {
-    const piece = this.estate.pieces[number % this.estate.pieces.length];
+    // Without CXT_STS it depends on how doorbells merge whether a context is in the running set (S-75, S-71).
+    const pieces = this.estate.pieces.filter(({ what }) => what !== 'CXT_STS');
+    const piece = pieces[number % pieces.length];
     if (piece.present) this.bus.unmap(piece.start, piece.length, piece.pasid === OWN ? NO_PASID : piece.pasid);
     piece.present = access !== 0;
     piece.access = access === 3 ? (this.original.get(piece) as number) : access;
@@ -210,11 +212,6 @@ describe('the same program on this thread and on an engine thread', () => {
     const goal = here.progress();
     const deadline = performance.now() + ATTEMPTS;
     while (there.progress() !== goal) {
-      if (performance.now() > deadline && process.env.DBG) for (const w of [here, there]) {
-        const lg = w.spot(w.estate.functionPasid, LOG);
-        for (let k = 40; k < 56; k++) console.log('   log', k, w.banks[lg.bank].toString('hex', lg.at + k * 64, lg.at + k * 64 + 16));
-        console.log('altered', w.estate.pieces.filter((x) => !x.present || x.access !== (w as any).original.get(x)).map((x) => `${x.what} of ${x.owner} ${x.present} ${x.access} ${x.start.toString(16)}`), JSON.stringify(w.bus.readRegister(Reg.CTL0).toString(16)), w.bus.counters());
-      }
       if (performance.now() > deadline) expect(there.progress()).toBe(goal);
       await pause(0);
     }
