@@ -121,25 +121,37 @@ describe('SYNC', () => {
 });
 
 describe('updates', () => {
-  it('S-108 CXT_UPD: a running context of the range loads again before its next descriptor; SYNC.CXT waits for that', () => {
-    for (const update of [contextUpdate(1), contextUpdate(0, 63), functionUpdate()]) {
-      const { rig, admin, p } = copying();
-      const q = rig.place(2);
-      const csb = rig.csb(admin);
-      // The ring moves: what was fetched finishes, then the new one is used.
-      rig.prepare(1, { state: RUN, control: { ds_ring_ptr: BigInt(q.ring) } });
-      rig.putU64(p.writeIndex, 2);
-      const fresh = rig.csb(p, 5);
-      rig.write(q, 1, nop({ csb: fresh }));
-      rig.queue(admin, update, sync(FILTER.CXT, 0, 63, { csb }));
-      rig.stepUntil(() => rig.u64(csb) === 0n);
-      expect(rig.fn.contexts().find((c) => c.number === 1)?.readIndex).toBeGreaterThanOrEqual(1);
-      rig.drain();
-      expect(rig.hex(fresh, 32)).toBe(CSB.done);
-      expect(rig.isValid(p, 1)).toBe(true); // the old ring
-      expect(rig.hex(p.status, 16)).toBe(status(RUN, 2));
-    }
-  });
+  it.each([
+    ['CXT_UPD, SYNC.CXT', contextUpdate(1), FILTER.CXT],
+    ['CXT_UPD of all, SYNC.CXT', contextUpdate(0, 63), FILTER.CXT],
+    ['FN_UPD, SYNC.CXT', functionUpdate(), FILTER.CXT],
+    ['FN_UPD, SYNC.FN', functionUpdate(), FILTER.FN],
+  ])(
+    'S-108 %s: a running context of the range loads again before its next descriptor, and the SYNC waits for that',
+    (_title, update, filter) => {
+      // Copies of 4 and of 5 slices, so that either context may have its turn first when the copy is done.
+      for (const slices of [4, 5]) {
+        const { rig, admin } = ready();
+        const p = rig.running(1);
+        rig.queue(p, copy(LAYOUT.data, LAYOUT.data + 0x16_0000, slices * 0x4_0000), nop());
+        rig.fn.step(1);
+        const q = rig.place(2);
+        const csb = rig.csb(admin);
+        // The ring moves: what was fetched finishes, then the new one is used.
+        rig.prepare(1, { state: RUN, ringEntries: 2000, control: { ds_ring_ptr: BigInt(q.ring) } });
+        rig.putU64(p.writeIndex, 2);
+        const fresh = rig.csb(p, 5);
+        rig.write(q, 1, nop({ csb: fresh }));
+        rig.queue(admin, update, sync(filter, 0, 63, { csb }));
+        rig.stepUntil(() => rig.u64(csb) === 0n);
+        expect(rig.fn.contexts().find((c) => c.number === 1)).toMatchObject({ ringEntries: 2000 });
+        rig.drain();
+        expect(rig.hex(fresh, 32)).toBe(CSB.done);
+        expect(rig.isValid(p, 1)).toBe(true); // the old ring
+        expect(rig.hex(p.status, 16)).toBe(status(RUN, 2));
+      }
+    },
+  );
 
   it('S-108 a CXT_UPD that names context 0 itself holds for its own next descriptor', () => {
     for (const update of [contextUpdate(0), functionUpdate()]) {

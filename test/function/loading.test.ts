@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Access } from '../../src/memory/address-space.js';
 import { ContextState, CXT_CTL, Reg } from '../../src/spec/index.js';
 import { CSB, record, status } from './expect.js';
-import { contextUpdate, copy, FILTER, nop, stop, sync } from './ops.js';
+import { contextUpdate, copy, FILTER, nop, start, stop, sync } from './ops.js';
 import { type ContextPlace, LAYOUT, Rig } from './rig.js';
 
 const { RUN, STOP_SW, STOP_FN, STOPG_SW, STOPG_FN, ERR_FN } = ContextState;
@@ -100,6 +100,23 @@ describe('ref §6.2 load', () => {
         rig.drain();
       }
     }
+    const once = record({ step: 4, sub: 3, context: 1 });
+    expect(rig.records()).toEqual([once, once]);
+  });
+
+  it('S-36 a CXT_START that succeeds counts as a load that succeeded', () => {
+    const rig = new Rig();
+    const admin = rig.activate();
+    const p = rig.prepare(1, { state: RUN });
+    const ring = (valid: boolean) => {
+      rig.bytes(p.control, 1).fill(valid ? 0x31 : 0x30);
+      rig.fn.ringDoorbell(1, 0);
+      rig.drain();
+    };
+    ring(false);
+    rig.bytes(p.control, 1).fill(0x31);
+    rig.run(admin, start(1, 1));
+    ring(false);
     const once = record({ step: 4, sub: 3, context: 1 });
     expect(rig.records()).toEqual([once, once]);
   });

@@ -11,9 +11,9 @@ const { RUN } = ContextState;
 describe('address spaces of the structures (ref §7.3)', () => {
   const OWN = 0x12345;
   const FUNCTION = 0xfffff;
-  /** Function-level structures at 1 GiB in the space of fn_pasid, the context's own at 2 GiB in that of cxt_pasid, nothing else. */
-  const FN_SHIFT = 0x4000_0000;
-  const CXT_SHIFT = 0x8000_0000;
+  /** Function-level structures at 256 GiB in the space of fn_pasid, the context's own at 512 GiB in that of cxt_pasid, nothing else. */
+  const FN_SHIFT = 0x40_0000_0000;
+  const CXT_SHIFT = 0x80_0000_0000;
 
   function split(pasids: { fn: boolean; cxt: boolean }) {
     const rig = new Rig({}, { map: false });
