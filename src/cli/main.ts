@@ -48,7 +48,8 @@ function endOnClosedPipe(): void {
   if (process.stdout.listenerCount('error') > 0) return;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(ExitCode.OK);
-    throw error;
+    process.stderr.write(`sdxi: cannot write to standard output: ${error.message}\n  hint: free space there, or write elsewhere\n`);
+    process.exit(ExitCode.FAILED);
   });
 }
 

@@ -3,6 +3,7 @@ import { type FunctionConfig, functionConfig } from './config.js';
 import { Core, type FunctionCounters } from './core.js';
 import { Engine } from './engine.js';
 import { ERROR_VECTOR } from './errorlog.js';
+import { SLICE_BYTES } from './operations/dma.js';
 import type { FunctionPorts } from './ports.js';
 import { RegisterFile } from './registers.js';
 import { FUNCTION_TRANSITIONS } from './state.js';
@@ -183,6 +184,8 @@ export class SdxiFunction {
   }
 
   private stepStop(budget: number): number {
+    const { counters } = this.core;
+    const bytesLimit = counters.bytes + SLICE_BYTES;
     let turns = 0;
     do {
       if (this.engine.progressStop(this.state === FunctionState.STOPG_HD)) {
@@ -191,7 +194,7 @@ export class SdxiFunction {
       }
       const used = this.engine.step(budget - turns);
       turns += Math.max(used, 1);
-    } while (turns < budget);
+    } while (turns < budget && counters.bytes < bytesLimit);
     return turns;
   }
 

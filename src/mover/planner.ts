@@ -198,6 +198,11 @@ export class Planner {
       });
     }
     const a = halves(operands?.operand, width, 'operand');
+    if (op === AtomicOp.CMPSWAP && operands.compare === undefined) {
+      throw new ArgumentError('cmpswap needs a value to compare with', {
+        hint: 'pass { operand, compare }: the target becomes operand if it is compare',
+      });
+    }
     const b = halves(operands.compare ?? 0n, width, 'compare');
     work.use(this.memory.grant);
     const old = this.scratch(work, 8);
@@ -253,7 +258,12 @@ function halves(value: bigint | number, width: number, what: string): [number, n
   if (typeof value !== 'bigint' && !Number.isSafeInteger(value)) {
     throw new ArgumentError(`${what} ${String(value)} is not a whole number`, { hint: 'pass a bigint or a safe integer' });
   }
-  return fromBigInt(BigInt.asUintN(width * 8, BigInt(value)));
+  const bits = width * 8;
+  const wide = BigInt(value);
+  if (BigInt.asUintN(bits, wide) !== wide && BigInt.asIntN(bits, wide) !== wide) {
+    throw new ArgumentError(`${what} ${wide} does not fit into ${bits} bits`, { hint: 'give a target of 8 bytes, or a smaller value' });
+  }
+  return fromBigInt(BigInt.asUintN(bits, wide));
 }
 
 /** The old value that an atomic operation has returned. */

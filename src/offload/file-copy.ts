@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type FileHandle, open, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { AbortError, ArgumentError, SdxiError } from '../errors.js';
 import type { Mover } from '../mover/index.js';
@@ -71,9 +71,14 @@ async function attempt<T>(what: string, path: string, work: () => Promise<T>): P
 }
 
 /** The file that is meant: a directory means a file of the same name inside. Refuses the source itself, and what is no file. */
-async function resolveDestination(source: string, destination: string): Promise<{ path: string; existed: boolean }> {
+async function resolveDestination(source: string, destination: string): Promise<{ path: string; old?: { mode: number } }> {
   const from = await attempt('cannot read', source, () => stat(source));
-  if (from.isDirectory()) throw new ArgumentError(`${source} is a directory`, { hint: 'copy takes one file', fields: { source } });
+  if (!from.isFile()) {
+    throw new ArgumentError(`${source} is ${from.isDirectory() ? 'a directory' : 'no regular file'}`, {
+      hint: 'copy takes one regular file: reading anything else may never end, and could not be interrupted',
+      fields: { source },
+    });
+  }
   const find = async (path: string) => stat(path).catch(() => undefined);
   let path = destination;
   let to = await find(path);
@@ -93,7 +98,7 @@ async function resolveDestination(source: string, destination: string): Promise<
       fields: { destination: path },
     });
   }
-  return { path, existed: to !== undefined };
+  return { path, old: to };
 }
 
 /** Reads until the buffer is full or the file ends. */
@@ -198,7 +203,7 @@ class Stream {
  * Copies a file of any size through a function: reads a block, lets the function move it, writes the result, two blocks at a time.
  * The destination is then read back and compared with the source by SHA-256.
  *
- * A destination that did not exist is removed again when the copy fails or is aborted.
+ * A copy that fails or is aborted leaves nothing behind: a destination that existed is replaced when all is written, not before.
  * @throws ArgumentError for paths and block sizes that cannot be; SdxiError ERR_SDXI_SYSTEM with the path; AbortError; errors of the mover
  */
 export async function copyFile(
@@ -209,13 +214,14 @@ export async function copyFile(
 ): Promise<FileCopyReport> {
   const blockBytes = options.blockBytes ?? BLOCK_BYTES;
   checkBlock(blockBytes);
-  const { path, existed } = await resolveDestination(source, destination);
+  const { path, old } = await resolveDestination(source, destination);
+  const part = old ? `${path}.sdxi-${process.pid}` : path;
   const input = await attempt('cannot read', source, () => open(source, 'r'));
   const buffers: Buffer[] = [];
   let finished = false;
   try {
     const { size, mode } = await input.stat();
-    const output = await attempt('cannot write', path, () => open(path, 'w', mode & 0o777));
+    const output = await attempt('cannot write', path, () => open(part, 'w', (old?.mode ?? mode) & 0o777));
     try {
       // A small file needs no large buffers; files of unknown size (pipes, /proc) say 0.
       const held = size > 0 ? Math.min(blockBytes, size) : blockBytes;
@@ -224,9 +230,10 @@ export async function copyFile(
       const stream = new Stream(mover, buffers, options);
       const sourceSha256 = await stream.run(input, output, { source, destination: path }, size);
       await attempt('cannot write', path, () => output.close());
+      if (old) await attempt('cannot write', path, () => rename(part, path));
+      finished = true;
       const copied = performance.now();
       const sha256 = await hashFile(path, buffers[0], options.signal);
-      finished = true;
       return {
         ok: sha256 === sourceSha256,
         source,
@@ -240,7 +247,7 @@ export async function copyFile(
       };
     } finally {
       await output.close();
-      if (!finished && !existed) await rm(path, { force: true });
+      if (!finished) await rm(part, { force: true });
     }
   } finally {
     for (const buffer of buffers) mover.free(buffer);

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -89,6 +89,27 @@ describe('sdxi copy', () => {
     expect([device.code, device.json.error.code]).toEqual([2, 'ERR_SDXI_ARGUMENT']);
     const block = await hereJson<FailureJson>(['copy', path('source'), path('x'), '--block', '1g']);
     expect([block.code, block.json.error.code]).toEqual([2, 'ERR_SDXI_ARGUMENT']);
+  });
+
+  it('a source that is no regular file: reading it may never end', async () => {
+    const { code, json } = await hereJson<FailureJson>(['copy', '/dev/zero', path('endless')]);
+    expect([code, json.error.code]).toEqual([2, 'ERR_SDXI_ARGUMENT']);
+    expect(json.error.message).toContain('no regular file');
+    expect(existsSync(path('endless'))).toBe(false);
+  });
+
+  it('SIGINT leaves a destination that existed as it was, and nothing beside it', async () => {
+    const folder = path('kept');
+    mkdirSync(folder);
+    writeFileSync(path('sparse'), '');
+    truncateSync(path('sparse'), 8 * 2 ** 30);
+    writeFileSync(join(folder, 'precious'), 'precious');
+    const { code } = await sdxiJson<FailureJson>(['copy', path('sparse'), join(folder, 'precious'), '--block', '1m'], {
+      onStart: interrupt,
+    });
+    expect(code).toBe(130);
+    expect(readFileSync(join(folder, 'precious'), 'utf8')).toBe('precious');
+    expect(readdirSync(folder)).toEqual(['precious']);
   });
 
   it('SIGINT ends it with exit 130 and leaves no half a file', async () => {

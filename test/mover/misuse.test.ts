@@ -69,6 +69,18 @@ describe('arguments that cannot be right', () => {
   });
 });
 
+describe('atomic operands that cannot be right', () => {
+  it('cmpswap without a value to compare with, and values wider than the target', async () => {
+    const mover = await open('embedded:?inline=1');
+    const target = mover.alloc(8);
+    expect((await rejection(mover.atomic('cmpswap', target, { operand: 1n }))).code).toBe('ERR_SDXI_ARGUMENT');
+    expect((await rejection(mover.atomic('uadd', target.subarray(0, 4), { operand: 2n ** 32n }))).code).toBe('ERR_SDXI_ARGUMENT');
+    expect(await mover.atomic('uadd', target.subarray(0, 4), { operand: -1n })).toBe(0n); // the same bits as 2^32 - 1
+    expect(target.readUInt32LE()).toBe(0xffff_ffff);
+    await mover.close();
+  });
+});
+
 describe('functions that go away', () => {
   const start = moverFixture();
   const busOf = (mover: Mover) => mover.functions[0].driver.bus as EmbeddedBus;

@@ -7,7 +7,7 @@ import { VECTORS_MAX } from './channel.js';
 export interface EmbeddedOptions {
   /** The function's capabilities and choices, as far as they differ from the default. */
   config?: Partial<FunctionConfig>;
-  /** Interrupt vectors, 1 … 2048; default one per context and two more. */
+  /** Interrupt vectors, 2 … 2048 (O-29); default one per context and two more. */
   vectors?: number;
   /** How long a register access may take before the engine counts as dead; default 2000. */
   registerTimeoutMs?: number;
@@ -57,7 +57,7 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
     uri,
     inline: inline === '1' || inline === 'true',
     config,
-    vectors: whole('vectors', own.get('vectors') ?? options.vectors ?? Math.min(config.maxContext + 3, VECTORS_MAX), 1, VECTORS_MAX),
+    vectors: whole('vectors', own.get('vectors') ?? options.vectors ?? Math.min(config.maxContext + 3, VECTORS_MAX), 2, VECTORS_MAX),
     registerTimeoutMs: whole('registerTimeoutMs', own.get('registerTimeoutMs') ?? options.registerTimeoutMs ?? 2000, 1, LONGEST_MS),
     startTimeoutMs: whole('startTimeoutMs', own.get('startTimeoutMs') ?? options.startTimeoutMs ?? 20_000, 1, LONGEST_MS),
     tracer: options.tracer,
