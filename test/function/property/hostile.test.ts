@@ -329,6 +329,7 @@ describe('memory in which every byte is random', () => {
         // Tables by which contexts are found; where their parts lie, and on what, is chance.
         const put = (address: number, ...words: number[]) => u32.set(words, (GUARD + address - BASE) / 4);
         const [l2, l1] = [inside(4096), inside(4096)];
+        const states: number[] = [];
         for (let n = 0; n < CONTEXTS; n++) {
           const [control, sts, end, akeys, index] = [inside(64), inside(16), inside(8), inside(4096), random() % 2000];
           put(l1 + 32 * n, control | 1, 0, akeys, 0, 0x00b0_0000, 0x18);
@@ -336,6 +337,7 @@ describe('memory in which every byte is random', () => {
           put(akeys, 1, 0, 0, 0, 0x13, 0, 0, 0);
           put(sts, ContextState.RUN, 0, index, 0);
           put(end, index + (random() % 60), 0);
+          states.push(GUARD + sts - BASE);
         }
         put(l2, l1 | 1, 0);
         const everything = Buffer.from(u8);
@@ -347,8 +349,11 @@ describe('memory in which every byte is random', () => {
         };
         program();
         for (const { what, a, b } of events) {
-          if (what < 4) fn.ringDoorbell(a % (CONTEXTS + 1), b);
-          else if (what < 8) for (let i = 0; i < b % 40; i++) fn.step(1 + (a % 50));
+          if (what < 4) {
+            // Software restarts what was stopped, and does not ask why.
+            if (a & 0x100) u8[states[a % CONTEXTS]] = everything[states[a % CONTEXTS]] = ContextState.RUN;
+            fn.ringDoorbell(a % (CONTEXTS + 1), b);
+          } else if (what < 8) for (let i = 0; i < b % 40; i++) fn.step(1 + (a % 50));
           else if (what === 8) {
             const page = BASE + piece * (a % Math.ceil(BYTES / piece));
             const mapping = memory.own.at(page);
@@ -366,7 +371,6 @@ describe('memory in which every byte is random', () => {
       }),
       { numRuns: Number(process.env.SDXI_RUNS ?? 150) },
     );
-    console.log(consumed);
     expect(consumed).toBeGreaterThan(100);
   });
 });
