@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { hereJson, sdxi } from './run.js';
+import { hereJson, sdxi } from '../cli/run.js';
 
 interface BenchJson {
   machine: Record<string, unknown>;
