@@ -264,6 +264,29 @@ describe('doorbells (S-9, S-71)', () => {
   });
 });
 
+describe('an admin range of all 65,536 numbers (S-83)', () => {
+  it('starts those that are there, holds nobody up meanwhile, and leaves nothing behind for the others', () => {
+    const rig = new Rig({ maxContext: 0xffff });
+    const admin = rig.activate();
+    const busy = rig.running(1);
+    const started = [2, 5, 7].map((number) => rig.prepare(number));
+    const csb = rig.csb(admin);
+    rig.queue(admin, start(0, 0xffff, { csb }), stop(2, 0xffff));
+    let turns = 0;
+    for (; rig.u64(csb) !== 0n; turns++) {
+      // As soon as it shares the line with a range, a descriptor waits for one turn of it.
+      rig.queue(busy, nop());
+      for (let i = 0; i < 3; i++) rig.fn.step(1);
+      expect(rig.readIndex(busy)).toBe(turns + 1);
+    }
+    expect(turns).toBeGreaterThan(100);
+    rig.drain();
+    expect(started.map((p) => rig.state(p))).toEqual([ContextState.STOP_SW, ContextState.STOP_SW, ContextState.STOP_SW]);
+    expect(rig.reg(Reg.ERR_WRT)).toBe(0n);
+    expect(rig.fn.contexts().length).toBeLessThan(10);
+  });
+});
+
 describe('a copy of 4 GiB', () => {
   const FOUR_GIB = 2 ** 32;
   const FROM = 2 ** 40;

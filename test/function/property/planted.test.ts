@@ -3,9 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { Mapping } from '../../../src/memory/address-space.js';
 import type { Window } from '../../../src/memory/window.js';
 import { FUNCTION_PASID, OWN, setups } from './estate.js';
-import { Lockstep, type Sabotage } from './lockstep.js';
+import { Lockstep } from './lockstep.js';
 import { programs } from './program.js';
-import { Violation } from './reference-contexts.js';
+import { Violation } from './reference-context.js';
+import type { Sabotage } from './witness.js';
 
 /** Most cases that a fault may hide in. */
 const CASES = 1000;
@@ -97,7 +98,6 @@ function hunt(sabotage: Sabotage): { cases: number; cause: unknown } {
 describe('a planted fault is found within 1,000 random programs', () => {
   it.each(FAULTS)('%s', (_name, sabotage) => {
     const { cases, cause } = hunt(sabotage);
-    if (process.env.DBG) console.log(_name, cases, String(cause));
     expect(cause).toBeInstanceOf(Violation);
     expect(cases).toBeLessThanOrEqual(CASES);
   });
