@@ -6,7 +6,7 @@ import { Access, AddressSpaces } from '../../../src/memory/address-space.js';
 import { Window } from '../../../src/memory/window.js';
 import { ContextState, FunctionState, Reg } from '../../../src/spec/index.js';
 import { record, status } from '../expect.js';
-import { atomic, copy, nop, repcopy, writeImmediate } from '../ops.js';
+import { atomic, copy, nop, repcopy, start, stop, writeImmediate } from '../ops.js';
 import { type ContextPlace, LAYOUT, Rig } from '../rig.js';
 
 describe('structures that lie in each other', () => {
@@ -144,13 +144,19 @@ describe('structures that lie in each other', () => {
   });
 });
 
-/** Context 1 in the middle of a copy of four slices, with a completion block. */
-function midway(options: { pages?: boolean } = {}): { rig: Rig; p: ContextPlace; csb: number; from: number; to: number; bytes: number } {
+/** Context 1 in the middle of a copy of four slices or more, with a completion block. */
+function midway({ bytes = 0x10_0000, ...options }: { pages?: boolean; bytes?: number } = {}): {
+  rig: Rig;
+  p: ContextPlace;
+  csb: number;
+  from: number;
+  to: number;
+  bytes: number;
+} {
   const rig = new Rig({}, options);
   rig.activate();
   const p = rig.running(1);
-  const bytes = 0x10_0000;
-  const [from, to] = [LAYOUT.data, LAYOUT.data + 0x10_0000];
+  const [from, to] = [LAYOUT.data, LAYOUT.data + bytes];
   for (let i = 0; i < bytes; i++) rig.u8[rig.at(from) + i] = (i * 13) >>> 4;
   const csb = rig.csb(p);
   rig.queue(p, copy(from, to, bytes, { csb }), nop());
@@ -233,6 +239,18 @@ describe('between two slices of a copy', () => {
     const moved = whole ? bytes : bytes - 4096;
     expect(Buffer.compare(rig.bytes(from, moved), rig.bytes(to, moved))).toBe(0);
     if (!whole) expect(rig.bytes(to + moved, 4096).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('ref §5.6 CXT_STOP and at once CXT_START: the start waits for the stop, and that for the copy', () => {
+    const { rig, p, csb } = midway({ bytes: 0x18_0000 });
+    const admin = rig.place(0);
+    const [stopped, started] = [rig.csb(admin, 0), rig.csb(admin, 1)];
+    rig.queue(admin, stop(1, 1, { csb: stopped }), start(1, 1, { csb: started }));
+    rig.stepUntil(() => rig.u64(stopped) === 0n, 10);
+    rig.fn.step(1);
+    expect([rig.u64(csb), rig.u64(started), rig.state(p), rig.readIndex(admin)]).toEqual([1n, 1n, ContextState.STOPG_SW, 1]);
+    rig.drain();
+    expect([rig.u64(csb), rig.u64(started), rig.state(p), rig.readIndex(p)]).toEqual([0n, 0n, ContextState.RUN, 2]);
   });
 
   it('a slot that vanishes and comes back is executed again, and completes once', () => {

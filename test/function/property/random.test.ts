@@ -18,7 +18,7 @@ describe('random programs, compared with a sequential reference', () => {
       fc.property(setups({ contexts: 3, large: 0 }), programs({ contexts: 3, large: false, events: 50 }), (setup, events) => {
         Lockstep.run(setup, events);
       }),
-      { numRuns: RUNS || 250 },
+      { numRuns: RUNS || 200 },
     );
   });
 

@@ -267,7 +267,7 @@ describe('the same program on this thread and on an engine thread', () => {
         }
       }),
       // Another run of a failure may be a success: what shrinking would find is anybody's guess.
-      { numRuns: Number(process.env.SDXI_RUNS ?? 40), endOnFailure: true },
+      { numRuns: Number(process.env.SDXI_RUNS ?? 25), endOnFailure: true },
     );
   });
 });
