@@ -24,8 +24,9 @@ export class FunctionContext {
   running = false;
   /** Last state that the function wrote or loaded; meaningful while running. */
   state: ContextState = ContextState.STOP_SW;
-  /** Waiting for its turn in the engine's queue. */
+  /** Waiting for its turn in the engine's queue, and who comes after it there. */
   queued = false;
+  behind: FunctionContext | undefined;
   /** Doorbell latch (S-71). */
   rung = false;
   /** Nothing to fetch: the next doorbell loads again. */

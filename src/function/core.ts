@@ -25,6 +25,12 @@ export interface FunctionCounters {
   registerWrites: number;
 }
 
+/**
+ * First value of the counters that outgrow 2^31 within seconds: V8 then keeps a double in the field from the start, and does not
+ * throw the compiled engine away on the day it has to.
+ */
+const FRACTION = 0.5;
+
 /** How an operation left the context. */
 export const Outcome = {
   /** The descriptor is done. */
@@ -46,8 +52,8 @@ export class Core {
   readonly registers: RegisterFile;
   readonly log: ErrorLog;
   readonly counters: FunctionCounters = {
-    descriptors: 0,
-    bytes: 0,
+    descriptors: FRACTION,
+    bytes: FRACTION,
     doorbells: 0,
     doorbellsDropped: 0,
     loads: 0,
@@ -64,6 +70,8 @@ export class Core {
   readonly failure = { step: 0 as ErrorStep, subStep: 0 as SubStep, operand: -1, address: -1, absent: false };
 
   constructor(config: FunctionConfig, ports: FunctionPorts) {
+    this.counters.descriptors = 0;
+    this.counters.bytes = 0;
     this.config = config;
     this.ports = ports;
     this.memory = ports.memory;

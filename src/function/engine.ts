@@ -55,11 +55,11 @@ export class Engine implements AdminHost {
     const { queue, core } = this;
     const bytesLimit = core.counters.bytes + SLICE_BYTES;
     let turns = 0;
-    while (turns < budget && queue.length > 0 && core.counters.bytes < bytesLimit) {
+    while (turns < budget && core.counters.bytes < bytesLimit) {
       const context = queue.shift();
+      if (context === undefined) break;
       // Alone in line, a context may use all turns that are left; otherwise it gets one (S-45).
-      const used = this.turn(context, queue.length === 0 ? budget - turns : 1, bytesLimit);
-      turns += used;
+      turns += this.turn(context, queue.empty ? budget - turns : 1, bytesLimit);
       if (this.waiting !== undefined && this.waiting !== context) {
         queue.push(this.waiting);
         this.waiting = undefined;
@@ -70,7 +70,7 @@ export class Engine implements AdminHost {
 
   /** True while somebody is in line. */
   get busy(): boolean {
-    return this.queue.length > 0;
+    return !this.queue.empty;
   }
 
   /** Forgets all contexts, without touching memory (S-107). */

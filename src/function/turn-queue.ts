@@ -1,38 +1,38 @@
 import type { FunctionContext } from './context.js';
 
-/** Contexts in line for a turn: first in, first out, each at most once (S-45). */
+/**
+ * Contexts in line for a turn: first in, first out, each at most once (S-45). A list through the contexts themselves
+ * ({@link FunctionContext.behind}): this runs once a slice, and must not feed the garbage collector.
+ */
 export class TurnQueue {
-  private items: FunctionContext[] = [];
-  private head = 0;
+  private first: FunctionContext | undefined;
+  private last: FunctionContext | undefined;
 
-  get length(): number {
-    return this.items.length - this.head;
+  get empty(): boolean {
+    return this.first === undefined;
   }
 
   /** Puts a context at the end, unless it is in line already. */
   push(context: FunctionContext): void {
     if (context.queued) return;
     context.queued = true;
-    this.items.push(context);
+    if (this.last === undefined) this.first = context;
+    else this.last.behind = context;
+    this.last = context;
   }
 
-  /** Takes the first one out. Call only while {@link length} > 0. */
-  shift(): FunctionContext {
-    const context = this.items[this.head++];
+  /** Takes the first one out, if there is one. */
+  shift(): FunctionContext | undefined {
+    const context = this.first;
+    if (context === undefined) return undefined;
+    this.first = context.behind;
+    if (this.first === undefined) this.last = undefined;
+    context.behind = undefined;
     context.queued = false;
-    if (this.head === this.items.length) {
-      this.items.length = 0;
-      this.head = 0;
-    } else if (this.head >= 1024) {
-      this.items = this.items.slice(this.head);
-      this.head = 0;
-    }
     return context;
   }
 
   clear(): void {
-    for (const context of this.items) context.queued = false;
-    this.items = [];
-    this.head = 0;
+    while (this.shift() !== undefined);
   }
 }

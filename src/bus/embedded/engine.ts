@@ -20,10 +20,8 @@ export interface EngineReady {
   readonly counterNames: string[];
 }
 
-/** Most turns between two looks at the channel: a few µs of small descriptors. */
+/** Most turns between two looks at the channel: a few µs of small descriptors. Large ones end a step by their bytes (S-45). */
 const TURNS_PER_LOOK = 64;
-/** Bytes that should move between two looks: some 10 µs, which is what a register access waits. A single slice may be longer (S-45). */
-const BYTES_PER_LOOK = 64 * 1024;
 /** An idle engine spins so long before it sleeps. */
 const IDLE_SPIN_MS = 0.02;
 /** A sleeping engine looks around by itself at this pace, though nobody should count on it. */
@@ -53,18 +51,10 @@ class Engine {
   /** Serves until the channel says that it is over. */
   run(): void {
     const { channel, fn } = this;
-    const { counters } = fn;
-    let turns = TURNS_PER_LOOK;
     let untilPublish = PUBLISH_LOOPS;
     while (channel.life === Life.RUNNING) {
       if (channel.called && channel.take(this.ring)) this.serve();
-      const before = counters.bytes;
-      const used = fn.step(turns);
-      if (used === 0) this.idle();
-      // As many turns as the last ones tell to be worth that many bytes; more again little by little.
-      const bytes = counters.bytes - before;
-      const fitting = bytes > 0 ? Math.floor((BYTES_PER_LOOK * used) / bytes) : TURNS_PER_LOOK;
-      turns = Math.max(1, Math.min(fitting, turns * 2, TURNS_PER_LOOK));
+      if (fn.step(TURNS_PER_LOOK) === 0) this.idle();
       if (--untilPublish === 0) {
         this.publish();
         untilPublish = PUBLISH_LOOPS;

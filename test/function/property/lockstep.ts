@@ -75,7 +75,8 @@ export class Lockstep extends Witness {
       piece.access = access;
       this.mapReal(piece);
     }
-    for (const { busy, number } of this.reference.contexts) if (busy && piece.owner === number) busy.disturbed = true;
+    // Admin operations look at memory in each turn; those on data may have used it already.
+    for (const { busy, number } of this.reference.contexts) if (busy?.spaces && piece.owner === number) busy.disturbed = true;
   }
 
   /** Software stores RUN, as it may while a context is stopped (ref §6.5). */
