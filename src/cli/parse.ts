@@ -32,6 +32,16 @@ export function integersIn(low: number, high: number): (text: string) => number[
   return (text) => items(text).map(one);
 }
 
+/** A parser of comma-separated names out of a list. */
+export function namesOf<const T extends string>(valid: readonly T[]): (text: string) => T[] {
+  return (text) =>
+    items(text).map((item) => {
+      const name = valid.find((one) => one === item.trim());
+      if (name === undefined) throw new InvalidArgumentError(`Give one or several of: ${valid.join(', ')}.`);
+      return name;
+    });
+}
+
 function items(text: string): string[] {
   const parts = text.split(',').filter((part) => part.trim() !== '');
   if (parts.length === 0) throw new InvalidArgumentError('Give one value, or several with commas between them.');

@@ -43,6 +43,7 @@ describe('sdxi: usage', () => {
     ['bytes for the exponent of --alignment', ['test', '--alignment', '64'], "argument '64' is invalid", '6 aligns to 64 bytes'],
     ['an alignment that fits no transfer', ['test', '--alignment', '15'], 'buffer too small', 'exponent'],
     ['a corruption of nothing', ['demo', '--corrupt', 'all'], "argument 'all' is invalid", 'data, guard'],
+    ['a step that the demo does not have', ['demo', '--only', 'file,all'], "argument 'file,all' is invalid", 'function, dmatest, file'],
     ['a corruption that nobody looks for', ['test', '--corrupt', 'data', '--noverify'], '--noverify', 'give one'],
     ['a URI of no bus', ['info', 'nonsense'], 'nonsense', 'embedded'],
     ['an unknown option of a function', ['info', 'embedded:?colour=1'], 'colour', 'maxContext'],

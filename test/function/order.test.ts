@@ -1,5 +1,5 @@
 /** The order and the width of the function's writes: S-74, S-73, S-72, S-59. */
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { ContextState, Reg } from '../../src/spec/index.js';
 import { CSB, status } from './expect.js';
 import { Journal } from './journal.js';
@@ -10,9 +10,11 @@ import { type ContextPlace, type Encode, LAYOUT, Rig } from './rig.js';
 const { arch } = vi.hoisted(() => {
   const { arch } = process;
   Object.defineProperty(process, 'arch', { value: 'arm64', configurable: true });
+  vi.resetModules();
   return { arch };
 });
 Object.defineProperty(process, 'arch', { value: arch, configurable: true });
+afterAll(() => vi.resetModules());
 
 const { RUN, ERR_FN } = ContextState;
 

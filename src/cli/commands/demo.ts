@@ -1,15 +1,16 @@
-import { type DemoReport, runDemo } from '../../offload/demo/demo.js';
+import { DEMO_STEPS, type DemoReport, type DemoStep, runDemo } from '../../offload/demo/demo.js';
 import type { StepResult } from '../../offload/demo/step.js';
 import type { LoopDelay } from '../../offload/latency.js';
 import { type CommandModule, withJson } from '../command.js';
 import { formatBytes, formatRate, formatRatio, formatTable, formatTime } from '../format.js';
-import { corruptOption } from '../parse.js';
+import { corruptOption, namesOf } from '../parse.js';
 import { interruptible } from '../signals.js';
 import { ExitCode, type Terminal } from '../terminal.js';
 
 interface DemoOptions {
   function: string;
   file?: string;
+  only?: DemoStep[];
   corrupt?: 'data' | 'guard';
 }
 
@@ -19,12 +20,14 @@ export const demoCommand: CommandModule = (program, terminal, done) => {
     .description("all that a function does, step by step, beside the CPU's own copy")
     .option('--function <uri>', 'function to show', 'embedded:')
     .option('--file <path>', 'file to move (default: the running node binary)')
+    .option('--only <steps>', `only these of the steps: ${DEMO_STEPS.join(', ')}`, namesOf(DEMO_STEPS))
     .addOption(corruptOption());
   withJson(command).action(async (options: DemoOptions) => {
     const report = await interruptible((signal) =>
       runDemo({
         uri: options.function,
         file: options.file,
+        only: options.only,
         corrupt: options.corrupt,
         signal,
         onStep: (step) => terminal.print(line(terminal, step)),

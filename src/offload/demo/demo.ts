@@ -7,20 +7,27 @@ import { describeFunction, provokeError, runDmatest, watchEventLoop } from './be
 import { fillMemory, migratePages, moveFile } from './movement.js';
 import type { Stage, StepResult } from './step.js';
 
-const STEPS: readonly { name: string; run: (stage: Stage) => Promise<StepResult> }[] = [
-  { name: 'function', run: describeFunction },
-  { name: 'dmatest', run: runDmatest },
-  { name: 'file', run: moveFile },
-  { name: 'fill', run: fillMemory },
-  { name: 'pages', run: migratePages },
-  { name: 'error', run: provokeError },
-  { name: 'event-loop', run: watchEventLoop },
-];
+const STEPS = {
+  function: describeFunction,
+  dmatest: runDmatest,
+  file: moveFile,
+  fill: fillMemory,
+  pages: migratePages,
+  error: provokeError,
+  'event-loop': watchEventLoop,
+} satisfies Record<string, (stage: Stage) => Promise<StepResult>>;
+
+export type DemoStep = keyof typeof STEPS;
+
+/** All steps, in their order. */
+export const DEMO_STEPS = Object.keys(STEPS) as DemoStep[];
 
 export interface DemoOptions {
   uri: string;
   /** File to move; default the running node binary. */
   file?: string;
+  /** Steps to make; default all. */
+  only?: readonly DemoStep[];
   /** Flips one bit of the data of the file, or of a guard in the dmatest, to show that the demo sees it. */
   corrupt?: 'data' | 'guard';
   signal?: AbortSignal;
@@ -36,9 +43,9 @@ export interface DemoReport {
 }
 
 /** A step that throws has failed; the next ones are made all the same. */
-async function attempt(name: string, run: (stage: Stage) => Promise<StepResult>, stage: Stage): Promise<StepResult> {
+async function attempt(name: DemoStep, stage: Stage): Promise<StepResult> {
   try {
-    return await run(stage);
+    return await STEPS[name](stage);
   } catch (error) {
     if (error instanceof AbortError) throw error;
     const message = error instanceof Error ? error.message : String(error);
@@ -51,7 +58,7 @@ async function attempt(name: string, run: (stage: Stage) => Promise<StepResult>,
  * @throws SdxiError when the function cannot be brought up; AbortError. A step that fails is reported, not thrown.
  */
 export async function runDemo(options: DemoOptions): Promise<DemoReport> {
-  const { uri, file = process.execPath, corrupt, signal, onStep } = options;
+  const { uri, file = process.execPath, only = DEMO_STEPS, corrupt, signal, onStep } = options;
   const mover = await open(uri);
   const directory = await mkdtemp(join(tmpdir(), 'sdxi-demo-'));
   try {
@@ -59,9 +66,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
     const [about] = mover.info().functions as unknown[];
     const stage: Stage = { mover, driver: brought.driver, file, directory, corrupt, signal };
     const steps: StepResult[] = [];
-    for (const { name, run } of STEPS) {
+    for (const name of DEMO_STEPS.filter((step) => only.includes(step))) {
       if (signal?.aborted) throw new AbortError('demo', { cause: signal.reason });
-      const step = await attempt(name, run, stage);
+      const step = await attempt(name, stage);
       steps.push(step);
       onStep?.(step);
     }
