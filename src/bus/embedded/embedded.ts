@@ -15,10 +15,10 @@ import { type EmbeddedOptions, embeddedSettings } from './options.js';
 /** How long close() asks before it forces. */
 const CLOSE_MS = 2000;
 
-/** The built engine: Node 20 starts no thread from a TypeScript source, so sources (tests) take it from dist/. */
+/** The built engine (scripts/setup.mjs): Node 20 starts no thread from a TypeScript source, so sources (tests) take it from dist/. */
 function engineEntry(): URL {
   const built = import.meta.url.replace(/\/src\/bus\/embedded\/[^/]+\.ts$/, '/dist/bus/embedded/embedded.js');
-  return new URL('./engine.js', built);
+  return new URL('./engine-thread.js', built);
 }
 
 /** A function in this process, on a thread of its own. */
