@@ -4,13 +4,30 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
 /** The floors of the house, top first: a file imports from its own floor and from those below it. docs/architecture.md draws them. */
-const FLOORS = ['index', 'cli', 'offload', 'mover', 'driver', 'bus', 'function', 'observe', 'memory', 'spec', 'native', 'errors'];
+const FLOORS = [
+  'index',
+  'cli',
+  'conform',
+  'offload',
+  'mover',
+  'driver',
+  'bus',
+  'function',
+  'observe',
+  'memory',
+  'spec',
+  'native',
+  'errors',
+];
 
 /** Floors that may not be imported from everywhere above: `only` lists who may, as path prefixes under src/. */
 const RESERVED: { floor: string; only: string[]; why: string }[] = [
   { floor: 'function', only: ['index', 'bus/embedded'], why: 'the driver knows a function only through the bus' },
   { floor: 'native', only: ['cli', 'mover', 'driver', 'bus', 'memory'], why: 'the function is pure and gets memory through its ports' },
-  { floor: 'bus', only: ['index', 'cli', 'offload', 'mover', 'driver'], why: 'a bus serves those above it' },
+  { floor: 'bus', only: ['index', 'cli', 'conform', 'offload', 'mover', 'driver'], why: 'a bus serves those above it' },
+  { floor: 'offload', only: ['cli'], why: 'the suite drives a function itself' },
+  { floor: 'mover', only: ['index', 'cli', 'offload'], why: 'the suite drives a function itself' },
+  { floor: 'driver', only: ['index', 'cli', 'offload', 'mover'], why: 'the suite drives a function itself' },
   { floor: 'cli', only: [], why: 'the commands are the top' },
 ];
 
@@ -81,6 +98,7 @@ describe('imports run down the plan', () => {
     ['bus/vfio.ts', "export * from '../function/index.js';", 'through the bus'],
     ['bus/bus.ts', "new Worker(new URL('../mover/worker.js', import.meta.url));", 'above it'],
     ['spec/u64.ts', "import '../memory/window.js';", 'above it'],
+    ['conform/rig.ts', "import { Ring } from '../driver/ring.js';", 'the suite drives'],
     ['memory/window.ts', "import koffi from 'koffi';", 'package koffi'],
     ['web/page.ts', '', 'no floor yet'],
   ])('a wrong import is caught: %s, %s', (file, source, message) => {
