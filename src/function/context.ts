@@ -1,6 +1,7 @@
 import { type AddressSpace, Mapping, NO_PASID } from '../memory/address-space.js';
 import { Window } from '../memory/window.js';
 import { ContextState, type ErrorStep, type SubStep } from '../spec/index.js';
+import type { Peer } from './fabric.js';
 
 /** A mapping that allows nothing: the start value of remembered mappings, so that they are never undefined. */
 export const NO_MAPPING = new Mapping(0, 1, 3, new Window(new ArrayBuffer(8)), 0);
@@ -87,6 +88,9 @@ export class FunctionContext {
   readonly descriptor = new Uint32Array(16);
   source: AddressSpace | undefined;
   destination: AddressSpace | undefined;
+  /** Whose spaces these are, when remote keys lead there. */
+  sourcePeer: Peer | undefined;
+  destinationPeer: Peer | undefined;
   sourceAddress = 0;
   destinationAddress = 0;
   total = 0;
@@ -122,9 +126,10 @@ export class FunctionContext {
     }
   }
 
-  /** Forgets what a load and an execution left, but not the log-storm flag (S-36). */
+  /** Leaves the running set: forgets what a load and an execution left, and doorbells not heard yet, but not the log-storm flag (S-36). */
   forget(): void {
     this.running = false;
+    this.rung = false;
     this.idle = true;
     this.reload = false;
     this.stop = 'none';
@@ -132,6 +137,8 @@ export class FunctionContext {
     this.unpublished = 0;
     this.source = undefined;
     this.destination = undefined;
+    this.sourcePeer = undefined;
+    this.destinationPeer = undefined;
     this.sourceMapSpace = undefined;
     this.destinationMapSpace = undefined;
     this.sourceMap = NO_MAPPING;

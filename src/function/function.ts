@@ -3,6 +3,7 @@ import { type FunctionConfig, functionConfig } from './config.js';
 import { Core, type FunctionCounters } from './core.js';
 import { Engine } from './engine.js';
 import { ERROR_VECTOR } from './errorlog.js';
+import type { Peer } from './fabric.js';
 import { SLICE_BYTES } from './operations/dma.js';
 import type { FunctionPorts } from './ports.js';
 import { RegisterFile } from './registers.js';
@@ -43,6 +44,16 @@ export class SdxiFunction {
     return this.core.registers.state as FunctionState;
   }
 
+  /** This function, as others of its group see it. */
+  get peer(): Peer {
+    return this.core.peer;
+  }
+
+  /** Leaves the fabric: nobody finds it any more. */
+  disconnect(): void {
+    this.core.fabric.leave(this.core.peer);
+  }
+
   /** What it has done so far. */
   get counters(): Readonly<FunctionCounters> {
     return this.core.counters;
@@ -52,9 +63,11 @@ export class SdxiFunction {
    * Reads `size` bytes (1 … 8, any alignment) at a byte offset of BAR 0; bytes that belong to no register are 0 (S-100).
    */
   readRegister(offset: number, size: number): bigint {
-    this.core.counters.registerReads++;
-    const value = this.core.registers.read(offset, size);
-    this.core.ports.tracer?.registerRead(offset, size, value);
+    const { core } = this;
+    core.counters.registerReads++;
+    if (offset < Reg.GRP_ENUM + 8 && offset + size > Reg.GRP_ENUM) core.registers.setGroupBusy(core.fabric.probedFor(core.peer));
+    const value = core.registers.read(offset, size);
+    core.ports.tracer?.registerRead(offset, size, value);
     return value;
   }
 

@@ -1,6 +1,6 @@
 import { Access, type AddressSpace, type Mapping } from '../../memory/address-space.js';
 import { ErrorStep, REPCOPY_BLOCK, SubStep, TWO32, WRT_IMM_MAX } from '../../spec/index.js';
-import { resolveSpace } from '../access.js';
+import { resolveSpace, stoppedPeer } from '../access.js';
 import { type FunctionContext, Work } from '../context.js';
 import { type Core, Outcome } from '../core.js';
 
@@ -61,6 +61,12 @@ function failBuffer(core: Core, space: AddressSpace | undefined, address: number
   return core.failAccess(ErrorStep.DSC_BUF, space, address, 1, operand);
 }
 
+/** The function that an operand lies in stopped in the middle of the operation: the access is refused (S-99). */
+function failStopped(core: Core, context: FunctionContext, operand: number): typeof Outcome.FAILED {
+  const address = (operand === 0 ? context.sourceAddress : context.destinationAddress) + context.done;
+  return core.fail(ErrorStep.DSC_BUF, SubStep.DAF, operand, address);
+}
+
 /** size field of the descriptor: bytes − 1. */
 function sizeOf(context: FunctionContext): number {
   return context.descriptor[1] + 1;
@@ -100,8 +106,10 @@ export function copy(core: Core, context: FunctionContext): Outcome {
   const akey0 = akeys & 0xffff;
   const akey1 = akeys >>> 16;
   if (!resolveSpace(core, context, akey0, 0)) return Outcome.FAILED;
-  if (akey1 === akey0) context.destination = context.source;
-  else if (!resolveSpace(core, context, akey1, 1)) return Outcome.FAILED;
+  if (akey1 === akey0) {
+    context.destination = context.source;
+    context.destinationPeer = context.sourcePeer;
+  } else if (!resolveSpace(core, context, akey1, 1)) return Outcome.FAILED;
 
   const from = descriptor[5] * TWO32 + descriptor[4];
   const to = descriptor[7] * TWO32 + descriptor[6];
@@ -138,6 +146,8 @@ function reachable(space: AddressSpace, address: number, length: number, access:
 /** Moves the next slice of a copy. */
 export function copySlice(core: Core, context: FunctionContext): Outcome {
   context.work = Work.COPY;
+  const gone = stoppedPeer(context);
+  if (gone >= 0) return failStopped(core, context, gone);
   const { source, destination } = context;
   if (!source) return failBuffer(core, undefined, context.sourceAddress, 0);
   if (!destination) {
@@ -257,6 +267,8 @@ function readBytes(core: Core, context: FunctionContext, space: AddressSpace | u
 /** Fills the next slice of a REPCOPY's destination. */
 export function fillSlice(core: Core, context: FunctionContext): Outcome {
   context.work = Work.FILL;
+  const gone = stoppedPeer(context);
+  if (gone >= 0) return failStopped(core, context, gone);
   const space = context.destination;
   if (!space) return failBuffer(core, undefined, context.destinationAddress, 1);
   const block = context.block as Uint8Array;
