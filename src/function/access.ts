@@ -1,14 +1,16 @@
 import { Access, type AddressSpace } from '../memory/address-space.js';
 import { ErrorStep, SubStep } from '../spec/index.js';
+import { Table } from './cache.js';
 import type { FunctionContext } from './context.js';
 import type { Core } from './core.js';
+import { hasReserved, RESERVED } from './reserved.js';
 
 const VALID = 1;
 const INTERRUPT_VALID = 2;
 const PASID_VALID = 4;
 
 /**
- * First dword of an AKey entry, checked by ref §7.1 item 1; the entry is read anew at each use (`cache=none`, ref §4.11).
+ * First dword of an AKey entry, checked by ref §7.1 item 1; without a cache the entry is read anew at each use (ref §4.11).
  * @returns -1 after {@link Core.fail}; an entry with vl = 0 fails too, so that a result is never -1 otherwise
  */
 function readAkey(core: Core, context: FunctionContext, akey: number, operand: number, out: { pasid: number }): number {
@@ -16,21 +18,31 @@ function readAkey(core: Core, context: FunctionContext, akey: number, operand: n
     core.fail(ErrorStep.DSC_AKEY, SubStep.DVF, operand);
     return -1;
   }
-  const address = context.akeyTable + akey * 16;
-  let map = context.akeyMap;
-  if (!map.covers(address, 16, Access.READ)) {
-    const space = core.memory.of(context.tablePasid);
-    const found = space?.find(address, 16, Access.READ);
-    if (!found) {
-      core.failAccess(ErrorStep.DSC_AKEY, space, address, 16, operand);
-      return -1;
+  const { copies } = core;
+  let u32 = copies?.find(Table.AKEY, context.number, akey);
+  let word = 0;
+  if (u32 === undefined) {
+    const address = context.akeyTable + akey * 16;
+    let map = context.akeyMap;
+    if (!map.covers(address, 16, Access.READ)) {
+      const space = core.memory.of(context.tablePasid);
+      const found = space?.find(address, 16, Access.READ);
+      if (!found) {
+        core.failAccess(ErrorStep.DSC_AKEY, space, address, 16, operand);
+        return -1;
+      }
+      map = found;
+      context.akeyMap = map;
     }
-    map = found;
-    context.akeyMap = map;
+    u32 = map.u32;
+    word = map.word(address);
+    if (copies !== undefined && (u32[word] & VALID) !== 0) {
+      u32 = copies.keep(Table.AKEY, context.number, akey, u32, word, 4);
+      word = 0;
+    }
   }
-  const word = map.word(address);
-  const low = map.u32[word];
-  if ((low & VALID) === 0) {
+  const low = u32[word];
+  if ((low & VALID) === 0 || (core.strict && hasReserved(u32, word, RESERVED.AKEY_ENT))) {
     core.fail(ErrorStep.DSC_AKEY, SubStep.DVF, operand);
     return -1;
   }
@@ -40,7 +52,7 @@ function readAkey(core: Core, context: FunctionContext, akey: number, operand: n
     core.fail(ErrorStep.FN_RKEY, SubStep.DVF, operand);
     return -1;
   }
-  out.pasid = (low & PASID_VALID) !== 0 ? map.u32[word + 1] & 0xfffff : context.dataPasid;
+  out.pasid = (low & PASID_VALID) !== 0 ? u32[word + 1] & 0xfffff : context.dataPasid;
   return low & 0xffff;
 }
 
