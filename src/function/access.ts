@@ -1,95 +1,126 @@
-import { Access, type AddressSpace, type Mapping } from '../memory/address-space.js';
+import { Access, type AddressSpace } from '../memory/address-space.js';
 import { ErrorStep, SubStep } from '../spec/index.js';
+import { Table } from './cache.js';
 import type { FunctionContext } from './context.js';
 import type { Core } from './core.js';
 import { admits, type Peer } from './fabric.js';
+import { hasReserved, RESERVED } from './reserved.js';
 
 const VALID = 1;
 const INTERRUPT_VALID = 2;
 const PASID_VALID = 4;
-const PASID = 0xfffff;
+
+/** Dwords of an AKEY_ENT or RKEY_ENT. */
+const ENTRY_WORDS = 4;
+
+/**
+ * The entries that are looked at, as they were when they were read: each is read once, so that nobody changes it between two
+ * checks. Not kept: the next lookup overwrites them.
+ */
+const akeyEntry = new Uint32Array(ENTRY_WORDS);
+const rkeyEntry = new Uint32Array(ENTRY_WORDS);
+
+type Entry = typeof akeyEntry;
+
+const low = (entry: Entry): number => entry[0];
+const pasid = (entry: Entry): number => entry[1] & 0xfffff;
+const rkey = (entry: Entry): number => entry[3] & 0xffff;
 
 /** intr_num of the first dword of an AKEY_ENT or RKEY_ENT. */
 function vectorOf(low: number): number {
   return (low >>> 4) & 0x7ff;
 }
 
-/** tgt_sfunc of an AKEY_ENT, req_sfunc of an RKEY_ENT: who is meant, 0 = the function itself. */
+/** tgt_sfunc of an AKEY_ENT, req_sfunc of an RKEY_ENT. */
 function sfuncOf(low: number): number {
   return low >>> 16;
 }
 
+function read(entry: Entry, u32: Uint32Array, word: number): void {
+  entry[0] = u32[word];
+  entry[1] = u32[word + 1];
+  entry[2] = u32[word + 2];
+  entry[3] = u32[word + 3];
+}
+
 /**
- * The AKey entry that an operand names, checked by ref §7.1 item 1; it is read anew at each use (`cache=none`, ref §4.11).
- * @returns the mapping that holds it, with the entry at {@link entryAddress}; undefined after {@link Core.fail}
+ * Finds the AKey entry that an operand names and checks it by ref §7.1 item 1; without a cache it is read anew at each use
+ * (ref §4.11).
+ * @returns false after {@link Core.fail}
  */
-function findAkey(core: Core, context: FunctionContext, akey: number, operand: number): Mapping | undefined {
+function findAkey(core: Core, context: FunctionContext, akey: number, operand: number): boolean {
   if (akey >= context.akeyCount) {
     core.fail(ErrorStep.DSC_AKEY, SubStep.DVF, operand);
-    return undefined;
+    return false;
   }
-  const address = entryAddress(context, akey);
-  let map = context.akeyMap;
-  if (!map.covers(address, 16, Access.READ)) {
-    const space = core.memory.of(context.tablePasid);
-    const found = space?.find(address, 16, Access.READ);
-    if (!found) {
-      core.failAccess(ErrorStep.DSC_AKEY, space, address, 16, operand);
-      return undefined;
+  const { copies } = core;
+  const copy = copies?.find(Table.AKEY, context.number, akey);
+  if (copy !== undefined) {
+    read(akeyEntry, copy, 0);
+  } else {
+    const address = context.akeyTable + akey * 16;
+    let map = context.akeyMap;
+    if (!map.covers(address, 16, Access.READ)) {
+      const space = core.memory.of(context.tablePasid);
+      const found = space?.find(address, 16, Access.READ);
+      if (!found) {
+        core.failAccess(ErrorStep.DSC_AKEY, space, address, 16, operand);
+        return false;
+      }
+      map = found;
+      context.akeyMap = map;
     }
-    map = found;
-    context.akeyMap = map;
+    read(akeyEntry, map.u32, map.word(address));
+    if (copies !== undefined && (low(akeyEntry) & VALID) !== 0) copies.keep(Table.AKEY, context.number, akey, akeyEntry, 0, ENTRY_WORDS);
   }
-  if ((map.load32(address) & VALID) === 0) {
+  if ((low(akeyEntry) & VALID) === 0 || (core.strict && hasReserved(akeyEntry, 0, RESERVED.AKEY_ENT))) {
     core.fail(ErrorStep.DSC_AKEY, SubStep.DVF, operand);
-    return undefined;
+    return false;
   }
-  return map;
+  return true;
 }
 
-function entryAddress(context: FunctionContext, akey: number): number {
-  return context.akeyTable + akey * 16;
-}
-
-/** What a remote key leads to. */
-interface Consent {
-  peer: Peer;
-  /** First dword of the RKEY_ENT. */
-  low: number;
-  /** PASID of the target's space, or -1 for its own. */
-  pasid: number;
+/** Reads the RKey entry that the AKey names from the table of its target. @returns false after {@link Core.fail} */
+function findRkey(core: Core, peer: Peer, operand: number): boolean {
+  const index = rkey(akeyEntry);
+  const { copies } = peer;
+  const copy = copies?.find(Table.RKEY, 0, index);
+  if (copy !== undefined) {
+    read(rkeyEntry, copy, 0);
+    return true;
+  }
+  const address = peer.rkeyTable + index * 16;
+  const space = peer.memory.of(peer.functionPasid);
+  const map = space?.find(address, 16, Access.READ);
+  if (!map) {
+    core.failAccess(ErrorStep.FN_RKEY, space, address, 16, operand);
+    return false;
+  }
+  read(rkeyEntry, map.u32, map.word(address));
+  if (copies !== undefined && (low(rkeyEntry) & VALID) !== 0) copies.keep(Table.RKEY, 0, index, rkeyEntry, 0, ENTRY_WORDS);
+  return true;
 }
 
 /**
- * The consent of another function of the group, or of this one under its own handle (S-38): ref §7.1 item 3, each check at its step.
+ * The consent of another function of the group, or of this one under its own handle (S-38), to what the AKey at hand asks for:
+ * ref §7.1 item 3, each check at its step. Leaves the RKey entry in `rkeyEntry`.
  * @returns undefined after {@link Core.fail}
  */
-function findConsent(core: Core, akey: Mapping, address: number, operand: number): Consent | undefined {
-  const invalid = (): undefined => {
-    core.fail(ErrorStep.FN_RKEY, SubStep.DVF, operand);
-    return undefined;
-  };
-  const akeyLow = akey.load32(address);
-  const akeyPasid = akey.load32(address + 4) & PASID;
-  const rkey = akey.load32(address + 12) & 0xffff;
-  const peer = core.config.rkeyCap ? core.fabric.find(core.peer, sfuncOf(akeyLow)) : undefined;
-  if (!peer || !admits(peer) || !peer.rkeysUsable) return invalid();
-  if (rkey >= peer.rkeyCount) return invalid();
-  const entry = peer.rkeyTable + rkey * 16;
-  const space = peer.memory.of(peer.functionPasid);
-  const map = space?.find(entry, 16, Access.READ);
-  if (!map) {
-    core.failAccess(ErrorStep.FN_RKEY, space, entry, 16, operand);
-    return undefined;
+function findConsent(core: Core, operand: number): Peer | undefined {
+  const asked = low(akeyEntry);
+  const peer = core.config.rkeyCap ? core.fabric.find(core.peer, sfuncOf(asked)) : undefined;
+  const reachable = peer !== undefined && admits(peer) && peer.rkeysUsable && rkey(akeyEntry) < peer.rkeyCount;
+  if (reachable) {
+    if (!findRkey(core, peer, operand)) return undefined;
+    const granted = low(rkeyEntry);
+    const strictly = core.strict && hasReserved(rkeyEntry, 0, RESERVED.RKEY_ENT);
+    const consents = (granted & VALID) !== 0 && sfuncOf(granted) === core.config.sfunc && !strictly;
+    // Both sides name the same space, or none (S-29).
+    const bothOrNone = ((granted ^ asked) & PASID_VALID) === 0;
+    if (consents && bothOrNone && ((granted & PASID_VALID) === 0 || pasid(rkeyEntry) === pasid(akeyEntry))) return peer;
   }
-  const low = map.load32(entry);
-  const pasid = map.load32(entry + 4) & PASID;
-  if ((low & VALID) === 0 || sfuncOf(low) !== core.config.sfunc) return invalid();
-  // Both sides name the same space, or none (S-29).
-  if (((low ^ akeyLow) & PASID_VALID) !== 0) return invalid();
-  const named = (low & PASID_VALID) !== 0;
-  if (named && pasid !== akeyPasid) return invalid();
-  return { peer, low, pasid: named ? pasid : -1 };
+  core.fail(ErrorStep.FN_RKEY, SubStep.DVF, operand);
+  return undefined;
 }
 
 /**
@@ -99,19 +130,16 @@ function findConsent(core: Core, akey: Mapping, address: number, operand: number
  * @returns false after {@link Core.fail}
  */
 export function resolveSpace(core: Core, context: FunctionContext, akey: number, operand: number): boolean {
-  const map = findAkey(core, context, akey, operand);
-  if (map === undefined) return false;
-  const address = entryAddress(context, akey);
-  const low = map.load32(address);
+  if (!findAkey(core, context, akey, operand)) return false;
+  const asked = low(akeyEntry);
   let space: AddressSpace | undefined;
   let peer: Peer | undefined;
-  if (sfuncOf(low) === 0) {
-    space = core.memory.of((low & PASID_VALID) !== 0 ? map.load32(address + 4) & PASID : context.dataPasid);
+  if (sfuncOf(asked) === 0) {
+    space = core.memory.of((asked & PASID_VALID) !== 0 ? pasid(akeyEntry) : context.dataPasid);
   } else {
-    const consent = findConsent(core, map, address, operand);
-    if (consent === undefined) return false;
-    peer = consent.peer;
-    space = peer.memory.of(consent.pasid);
+    peer = findConsent(core, operand);
+    if (peer === undefined) return false;
+    space = peer.memory.of((low(rkeyEntry) & PASID_VALID) !== 0 ? pasid(rkeyEntry) : -1);
   }
   if (operand === 0) {
     context.source = space;
@@ -135,27 +163,16 @@ export function stoppedPeer({ sourcePeer, destinationPeer }: FunctionContext): n
  * @returns false after {@link Core.fail}
  */
 export function raiseByKey(core: Core, context: FunctionContext, akey: number): boolean {
-  const map = findAkey(core, context, akey, 0);
-  if (map === undefined) return false;
-  const address = entryAddress(context, akey);
-  const low = map.load32(address);
-  if (sfuncOf(low) === 0) {
-    const vector = vectorOf(low);
-    if ((low & INTERRUPT_VALID) === 0 || vector >= core.ports.interrupts.vectors) {
-      core.fail(ErrorStep.DSC_AKEY, SubStep.DVF, 0);
-      return false;
-    }
-    core.raise(vector);
-    return true;
-  }
-  const consent = findConsent(core, map, address, 0);
-  if (consent === undefined) return false;
-  const { interrupts } = consent.peer;
-  const vector = vectorOf(consent.low);
-  if ((consent.low & INTERRUPT_VALID) === 0 || vector >= interrupts.vectors) {
-    core.fail(ErrorStep.FN_RKEY, SubStep.DVF, 0);
+  if (!findAkey(core, context, akey, 0)) return false;
+  const remote = sfuncOf(low(akeyEntry)) !== 0;
+  const peer = remote ? findConsent(core, 0) : core.peer;
+  if (peer === undefined) return false;
+  const granted = low(remote ? rkeyEntry : akeyEntry);
+  const vector = vectorOf(granted);
+  if ((granted & INTERRUPT_VALID) === 0 || vector >= peer.interrupts.vectors) {
+    core.fail(remote ? ErrorStep.FN_RKEY : ErrorStep.DSC_AKEY, SubStep.DVF, 0);
     return false;
   }
-  interrupts.raise(vector);
+  peer.interrupts.raise(vector);
   return true;
 }

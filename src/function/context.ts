@@ -2,6 +2,7 @@ import { type AddressSpace, Mapping, NO_PASID } from '../memory/address-space.js
 import { Window } from '../memory/window.js';
 import { ContextState, type ErrorStep, type SubStep } from '../spec/index.js';
 import type { Peer } from './fabric.js';
+import type { Flight } from './flight.js';
 
 /** A mapping that allows nothing: the start value of remembered mappings, so that they are never undefined. */
 export const NO_MAPPING = new Mapping(0, 1, 3, new Window(new ArrayBuffer(8)), 0);
@@ -28,6 +29,8 @@ export class FunctionContext {
   /** Waiting for its turn in the engine's queue, and who comes after it there. */
   queued = false;
   behind: FunctionContext | undefined;
+  /** Its slot is looked at without a doorbell: option `pollInvalid`. */
+  watched = false;
   /** Doorbell latch (S-71). */
   rung = false;
   /** Nothing to fetch: the next doorbell loads again. */
@@ -48,6 +51,10 @@ export class FunctionContext {
   /** max_buffer and opb_000_enb of the L1 entry. */
   l1MaxBuffer = 0;
   l1OpGroups = 0;
+  /** CXT_CTL.qos, 0 … 3. */
+  qos = 0;
+  /** CXT_CTL.se: every descriptor counts as sequential. */
+  sequential = false;
   /** Completion may overwrite the signal (CXT_CTL.csa, S-14). */
   completionOverwrite = false;
   /** PASID of ring, CXT_STS, Write_Index, CSB (ref §7.3); of data without one of its own (ref §7.1). */
@@ -83,6 +90,10 @@ export class FunctionContext {
 
   // The descriptor in execution. `descriptor` is a private copy: producers that change a slot after vl=1 change nothing.
   work: Work = Work.NONE;
+  /** vl is cleared and Read_Index is past it: `readIndex=early`. */
+  taken = false;
+  /** What else is in flight: option `reorder`. */
+  flight: Flight | undefined;
   /** Counts descriptors, so that SYNC can tell "the one that was running" from a later one. */
   workNumber = 0;
   readonly descriptor = new Uint32Array(16);
@@ -134,6 +145,8 @@ export class FunctionContext {
     this.reload = false;
     this.stop = 'none';
     this.work = Work.NONE;
+    this.taken = false;
+    this.flight?.clear();
     this.unpublished = 0;
     this.source = undefined;
     this.destination = undefined;

@@ -1,6 +1,7 @@
 import type { AddressSpace, AddressSpaces, Mapping } from '../memory/address-space.js';
 import type { ContextState, ErrorStep, FunctionState, SubStep } from '../spec/index.js';
 import { SubStep as Sub } from '../spec/index.js';
+import { EntryCache } from './cache.js';
 import type { FunctionConfig } from './config.js';
 import { FunctionContext } from './context.js';
 import { ErrorLog } from './errorlog.js';
@@ -55,6 +56,12 @@ export class Core {
   readonly fabric: Fabric;
   /** This function, as others of its group see it. */
   readonly peer: Peer;
+  /** Copies of table entries, unless `cache=none`. */
+  readonly copies: EntryCache | undefined;
+  /** Reserved bits are looked at (S-1). */
+  readonly strict: boolean;
+  /** vl and Read_Index move before a descriptor executes (S-28). */
+  readonly early: boolean;
   readonly counters: FunctionCounters = {
     descriptors: FRACTION,
     bytes: FRACTION,
@@ -80,6 +87,9 @@ export class Core {
     this.ports = ports;
     this.memory = ports.memory;
     this.registers = new RegisterFile(config);
+    this.copies = config.cache === 'none' ? undefined : new EntryCache(config.cache);
+    this.strict = config.strictReserved === 'on';
+    this.early = config.readIndex === 'early';
     this.log = new ErrorLog(config, this.registers, ports, (vector) => this.raise(vector));
     this.fabric = ports.fabric ?? new Fabric();
     this.peer = new OwnPeer(this);
@@ -127,6 +137,11 @@ export class Core {
   /** One of a context's own structures (ring, CXT_STS, Write_Index, CSB), or undefined when it cannot be accessed this way. */
   structure(context: FunctionContext, address: number, length: number, access: number): Mapping | undefined {
     return this.memory.of(context.structurePasid)?.find(address, length, access);
+  }
+
+  canWriteStatus({ statusMap, statusAddress, structurePasid }: FunctionContext): boolean {
+    if (statusMap.covers(statusAddress, 16, 2)) return true;
+    return this.memory.of(structurePasid)?.find(statusAddress, 16, 2) !== undefined;
   }
 
   /** Writes CXT_STS.state as one byte. @returns false when CXT_STS cannot be written */
@@ -199,5 +214,9 @@ class OwnPeer implements Peer {
 
   get memory(): AddressSpaces {
     return this.core.memory;
+  }
+
+  get copies(): EntryCache | undefined {
+    return this.core.copies;
   }
 }

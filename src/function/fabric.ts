@@ -1,6 +1,7 @@
 import { ArgumentError } from '../errors.js';
 import type { AddressSpaces } from '../memory/address-space.js';
 import { FunctionState } from '../spec/index.js';
+import type { EntryCache } from './cache.js';
 import type { InterruptPort } from './ports.js';
 
 /**
@@ -23,6 +24,8 @@ export interface Peer {
   /** GRP_ENUM.probe. */
   readonly probing: boolean;
   readonly memory: AddressSpaces;
+  /** Where it keeps copies of its RKey entries, unless `cache=none`. */
+  readonly copies: EntryCache | undefined;
   readonly interrupts: InterruptPort;
 }
 

@@ -122,7 +122,7 @@ export class SdxiFunction {
   /**
    * Lets the function work: at most `budget` turns, and no more once 256 KiB have moved, so that registers are served in
    * between. A turn is one descriptor or one slice of it.
-   * @returns the turns run; 0 = nothing to do until a doorbell or a register write
+   * @returns the turns run; 0 = nothing to do until a doorbell or a register write, or a producer's store while {@link polls}
    */
   step(budget: number): number {
     const { state } = this;
@@ -135,11 +135,20 @@ export class SdxiFunction {
     return 0;
   }
 
+  /**
+   * Whether {@link step} finds work by itself: some context waits on a slot that is looked at without a doorbell (option
+   * `pollInvalid`). Whoever sleeps when `step` returns 0 should then call it again before long.
+   */
+  get polls(): boolean {
+    return this.engine.polls;
+  }
+
   /** Function-level reset by the transport: as power-on, and no memory is touched (S-46, S-107). */
   reset(): void {
     this.engine.forget();
     this.early.clear();
     this.resetAtStop = false;
+    this.core.copies?.clear();
     this.core.registers.powerOn();
     this.enter(FunctionState.STOP);
   }
@@ -191,6 +200,7 @@ export class SdxiFunction {
 
   /** No table is read here (O-1, S-31); what rang in INIT is looked at now (O-2, S-10). */
   private activate(): void {
+    this.core.copies?.activated(this.core.registers);
     this.enter(FunctionState.ACTIVE);
     for (const context of this.early) if (context <= this.core.registers.maxContext) this.engine.ring(context);
     this.early.clear();
@@ -214,7 +224,12 @@ export class SdxiFunction {
   private stopped(): void {
     this.engine.forget();
     this.early.clear();
-    if (this.resetAtStop) this.core.registers.restore(); // before STS0 shows STOP (S-89)
+    const { copies, registers } = this.core;
+    copies?.functionStopped();
+    if (this.resetAtStop) {
+      copies?.clear();
+      registers.restore(); // before STS0 shows STOP (S-89)
+    }
     this.resetAtStop = false;
     this.enter(FunctionState.STOP);
   }

@@ -275,6 +275,37 @@ describe('RKey tables that change', () => {
   });
 });
 
+describe('RKey tables with a cache (ref §4.11)', () => {
+  it.each(['sticky', 'start'] as const)('ref §4.11 cache=%s: the target keeps its RKey entry until RKEY_UPD', (cache) => {
+    const { b, c, p, adminC } = pair({ c: { cache } });
+    b.run(p, writeImmediate(there, [1], { akey0: 1 }));
+    c.rkey(5, { vl: 0 });
+    b.run(p, writeImmediate(there, [2], { akey0: 1 }));
+    expect(c.hex(there, 1)).toBe('02');
+    c.run(adminC, rkeyUpdate([5, 5]));
+    b.run(p, writeImmediate(there, [3], { akey0: 1 }));
+    expect(c.hex(there, 1)).toBe('02');
+    expect(b.records()).toEqual([record({ step: 12, sub: 3, context: 1, index: 2, operand: 0 })]);
+  });
+
+  it('O-15 an RKey entry with vl = 0 is not kept', () => {
+    const { b, c, p } = pair({ c: { cache: 'sticky' } });
+    c.rkey(5, { vl: 0 });
+    b.run(p, writeImmediate(there, [1], { akey0: 1 }));
+    c.rkey(5, { vl: 1, req_sfunc: 2 });
+    b.setState(p, RUN);
+    b.run(p, writeImmediate(there, [2], { akey0: 1 }));
+    expect(c.hex(there, 1)).toBe('02');
+  });
+
+  it('S-1 strictReserved: a reserved bit of the RKey entry is step 12 / sub 3', () => {
+    const { b, c, p } = pair({ b: { strictReserved: 'on' } });
+    c.put(LAYOUT.rkeys + 16 * 5 + 15, [0x80]);
+    b.run(p, writeImmediate(there, [1], { akey0: 1 }));
+    expect(b.records()).toEqual([record({ step: 12, sub: 3, context: 1, index: 0, operand: 0 })]);
+  });
+});
+
 describe('GRP_ENUM (S-4)', () => {
   it('S-4 busy reads 1 in the other functions of the group while one probes', () => {
     const { fabric, b, c } = pair();
