@@ -36,8 +36,11 @@ function sfuncOf(low: number): number {
   return low >>> 16;
 }
 
-function read(entry: Entry, u32: Uint32Array, word: number): void {
-  entry[0] = u32[word];
+function read(entry: Entry, u32: Uint32Array, word: number, whole = true): void {
+  const first = u32[word];
+  entry[0] = first;
+  // Nothing but vl is the context's default translation (ref §4.7), which most keys are: only options look at the rest then.
+  if (first === VALID && !whole) return;
   entry[1] = u32[word + 1];
   entry[2] = u32[word + 2];
   entry[3] = u32[word + 3];
@@ -70,7 +73,7 @@ function findAkey(core: Core, context: FunctionContext, akey: number, operand: n
       map = found;
       context.akeyMap = map;
     }
-    read(akeyEntry, map.u32, map.word(address));
+    read(akeyEntry, map.u32, map.word(address), copies !== undefined || core.strict);
     if (copies !== undefined && (low(akeyEntry) & VALID) !== 0) copies.keep(Table.AKEY, context.number, akey, akeyEntry, 0, ENTRY_WORDS);
   }
   if ((low(akeyEntry) & VALID) === 0 || (core.strict && hasReserved(akeyEntry, 0, RESERVED.AKEY_ENT))) {
