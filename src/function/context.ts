@@ -108,6 +108,8 @@ export class FunctionContext {
   done = 0;
   /** Copy from the end, because the destination overlaps the source from above (S-39, S-88). */
   backward = false;
+  /** Bytes of it that are known to be accessible. */
+  measured = 0;
   /** 4 KiB that REPCOPY repeats; allocated on first use. */
   block: Uint8Array | undefined;
   /** The byte that the whole block consists of, or -1. */

@@ -119,28 +119,29 @@ export function copy(core: Core, context: FunctionContext): Outcome {
   context.total = size;
   context.done = 0;
   context.backward = source === destination && to > from && to < from + size;
-  if (context.backward) limitBackward(context);
+  context.measured = 0;
   return copySlice(core, context);
 }
 
-/**
- * A copy that runs from the end must still move nothing beyond the first byte that cannot be accessed (S-41): it is
- * shortened to what can, and fails there once that is moved.
- */
-function limitBackward(context: FunctionContext): void {
-  const { source, destination, total } = context;
-  if (!source || !destination) return;
-  context.total = Math.min(
-    reachable(source, context.sourceAddress, total, Access.READ),
-    reachable(destination, context.destinationAddress, total, Access.WRITE),
-  );
-}
+/** Mappings of each side that one turn looks at before a backward copy begins. */
+const MAPPINGS_PER_TURN = 256;
 
-/** Bytes from `address` on that can be accessed this way, up to `length`. */
-function reachable(space: AddressSpace, address: number, length: number, access: number): number {
-  let bytes = 0;
-  for (const piece of space.translate(address, length, access)) bytes += piece.length;
-  return bytes;
+/**
+ * A copy that runs from the end must still move nothing beyond the first byte that cannot be accessed (S-41): before it begins,
+ * it is shortened to what can, and fails there once that is moved. A guest decides how many mappings that concerns, so a turn
+ * looks at some of them only.
+ * @returns true when all have been looked at
+ */
+function measure(context: FunctionContext, source: AddressSpace, destination: AddressSpace): boolean {
+  for (let looks = 0; looks < MAPPINGS_PER_TURN && context.measured < context.total; looks++) {
+    const from = context.sourceAddress + context.measured;
+    const to = context.destinationAddress + context.measured;
+    const sourceMap = source.find(from, 1, Access.READ);
+    const destinationMap = destination.find(to, 1, Access.WRITE);
+    if (!sourceMap || !destinationMap) context.total = context.measured;
+    else context.measured += Math.min(context.total - context.measured, sourceMap.end - from, destinationMap.end - to);
+  }
+  return context.measured === context.total;
 }
 
 /** Moves the next slice of a copy. */
@@ -156,6 +157,7 @@ export function copySlice(core: Core, context: FunctionContext): Outcome {
     const readable = source.find(from, 1, Access.READ) !== undefined;
     return readable ? failBuffer(core, undefined, context.destinationAddress, 1) : failBuffer(core, source, from, 0);
   }
+  if (context.backward && !measure(context, source, destination)) return Outcome.MORE;
   const sliceEnd = Math.min(context.done + SLICE_BYTES, context.total);
   while (context.done < sliceEnd) {
     const left = sliceEnd - context.done;
