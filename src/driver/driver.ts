@@ -44,7 +44,7 @@ export interface ContextOptions extends WorkOptions {
   vector?: boolean;
   /** Address space of ring, completion blocks and default translation. */
   pasid?: number;
-  /** CXT_CTL.qos, 0 … 3, 3 most urgent; default 0. What it does is up to the function: SDXI 1.0 does not say (S-111). */
+  /** CXT_CTL.qos, 0 … 3, 3 most urgent; default 0. What it does is up to the function: SDXI 1.0 does not say (S-45). */
   qos?: number;
   /** Default adaptive. */
   completion?: CompletionMode;

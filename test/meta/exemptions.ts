@@ -14,5 +14,4 @@ export const EXEMPTIONS: Readonly<Record<string, string>> = {
   'S-97': 'function groups: which functions of a group reach each other',
   'S-98': 'function groups: whose limits count when functions of a group differ',
   'S-99': 'function groups: a target function that stops while a remote operation runs',
-  'S-105': 'model option `reorder`, which this function does not have',
 };
