@@ -7,6 +7,7 @@ import type { Peer } from './fabric.js';
 import { SLICE_BYTES } from './operations/dma.js';
 import type { FunctionPorts } from './ports.js';
 import { RegisterFile } from './registers.js';
+import { applySnapshot, type FunctionSnapshot, takeSnapshot } from './snapshot.js';
 import { FUNCTION_TRANSITIONS } from './state.js';
 
 /**
@@ -47,6 +48,23 @@ export class SdxiFunction {
   /** This function, as others of its group see it. */
   get peer(): Peer {
     return this.core.peer;
+  }
+
+  /**
+   * What this function is, besides the memory that it works on: a plain object, to be kept as JSON. In GSV_STOP only. Ref §10.
+   * @throws SdxiError ERR_SDXI_STATE
+   */
+  snapshot(): FunctionSnapshot {
+    return takeSnapshot(this.core);
+  }
+
+  /**
+   * Becomes the function of a snapshot, whole or not at all; in GSV_STOP only. Software then requests ACTIVE, jump-starts context 0
+   * and resumes with CXT_START.RS the contexts that it finds in STOP_FN (ref §10).
+   * @throws SdxiError ERR_SDXI_STATE
+   */
+  restore(snapshot: FunctionSnapshot): void {
+    applySnapshot(this.core, snapshot);
   }
 
   /** Leaves the fabric: nobody finds it any more. */

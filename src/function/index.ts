@@ -4,4 +4,5 @@ export type { FunctionCounters } from './core.js';
 export { Fabric, type Peer } from './fabric.js';
 export { SdxiFunction } from './function.js';
 export type { FunctionPorts, InterruptPort } from './ports.js';
+export type { FunctionSnapshot } from './snapshot.js';
 export { CONTEXT_TRANSITIONS, FUNCTION_TRANSITIONS } from './state.js';

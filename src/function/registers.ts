@@ -100,6 +100,14 @@ export class RegisterFile {
     this.set(offset, Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn));
   }
 
+  /** A value as it was saved, without what a write of software would do (ref §10). Bits that cannot be set stay 0 (S-101). */
+  load(offset: number, value: bigint): void {
+    const [low, high] = offset === Reg.ERR_STS ? [ErrSts.ALL, 0] : (WRITABLE[offset] as readonly [number, number]);
+    this.set64(offset, value);
+    this.set(offset, this.lowOf(offset) & low, this.highOf(offset) & high);
+    this.derive();
+  }
+
   /** Any size from 1 to 8 and any alignment; bytes that belong to no register are 0 (S-100). */
   read(offset: number, size: number): bigint {
     if (offset % 8 === 0 && size === 8) return this.get64(offset);
