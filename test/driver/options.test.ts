@@ -68,6 +68,26 @@ describe.each(BUSES)('a function with other choices, over $name', ({ open }) => 
     await work(driver, context, new Prng(2));
   });
 
+  it('F-12 cache=sticky: a context made anew with another vector raises that one', async () => {
+    const driver = await start(await open('cache=sticky'));
+    const options = { completion: 'interrupt' } as const;
+    const old = [await driver.createContext(options), await driver.createContext(options)];
+    for (const context of old) await work(driver, context, new Prng(3));
+    expect(old.map(({ number, shape }) => [number, shape.vector])).toEqual([
+      [1, 1],
+      [2, 2],
+    ]);
+    for (const context of old) await context.close();
+    await driver.createContext({ vector: false });
+    const context = await driver.createContext(options);
+    expect([context.number, context.shape.vector]).toEqual([2, 1]);
+    const before = [1, 2].map((vector) => driver.bus.interruptCount(vector));
+    await work(driver, context, new Prng(4));
+    await driver.admin.updateFunction(); // the last INTR follows what completes its batch
+    expect(driver.bus.interruptCount(1)).toBeGreaterThan(before[0]);
+    expect(driver.bus.interruptCount(2)).toBe(before[1]);
+  });
+
   it('ref §6.2 pollInvalid=on: a descriptor that is published without a doorbell is found by a sleeping engine', async () => {
     const driver = await start(await open('pollInvalid=on'));
     const context = await driver.createContext({ vector: false });
