@@ -43,7 +43,7 @@ export interface SdxiErrorOptions {
 export class SdxiError extends Error {
   readonly code: SdxiErrorCode;
   readonly hint?: string;
-  readonly fields: ErrorFields;
+  fields: ErrorFields;
 
   constructor(code: SdxiErrorCode, message: string, options: SdxiErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -51,6 +51,13 @@ export class SdxiError extends Error {
     this.code = code;
     this.hint = options.hint;
     this.fields = options.fields ?? {};
+  }
+
+  /** Says which of several things it is about: `item 3 of the batch: …`. */
+  locate(place: string, fields: ErrorFields): this {
+    this.message = `${place}: ${this.message}`;
+    this.fields = { ...this.fields, ...fields };
+    return this;
   }
 
   toJSON(): Record<string, unknown> {

@@ -69,6 +69,14 @@ export function checkSignal(signal: AbortSignal | undefined): void {
   throw new ArgumentError('signal is no AbortSignal', { hint: 'pass controller.signal, or AbortSignal.timeout(ms)' });
 }
 
+/** A name that nobody knows is most likely a known one mistyped, and would be ignored. @throws ArgumentError */
+export function checkNames(options: object | undefined, known: readonly string[], what = 'options'): void {
+  for (const name in options) {
+    if (known.includes(name)) continue;
+    throw new ArgumentError(`${what} have no "${name}"`, { hint: `they are: ${known.join(', ')}`, fields: { option: name } });
+  }
+}
+
 /** What bounds any kind of work: `{ timeoutMs, signal }`. @throws ArgumentError */
 export function checkLimits(options: { timeoutMs?: number; signal?: AbortSignal } | undefined): void {
   if (options === undefined) return;

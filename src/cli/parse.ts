@@ -1,4 +1,6 @@
+import { accessSync, constants, statSync } from 'node:fs';
 import { InvalidArgumentError, Option } from 'commander';
+import { ArgumentError } from '../errors.js';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -30,6 +32,17 @@ export function integerIn(low: number, high: number): (text: string) => number {
 export function integersIn(low: number, high: number): (text: string) => number[] {
   const one = integerIn(low, high);
   return (text) => items(text).map(one);
+}
+
+/** The path of a file that can be read. @throws ArgumentError */
+export function existingFile(path: string): string {
+  try {
+    accessSync(path, constants.R_OK);
+    if (!statSync(path).isDirectory()) return path;
+  } catch (cause) {
+    throw new ArgumentError(`cannot read ${path}`, { cause, hint: 'name a file that exists and that you may read', fields: { path } });
+  }
+  throw new ArgumentError(`${path} is a directory`, { hint: 'name a file', fields: { path } });
 }
 
 /** A parser of comma-separated names out of a list. */

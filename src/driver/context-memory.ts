@@ -54,10 +54,11 @@ export class ContextMemory {
     };
   }
 
-  publishControl(): void {
+  publishControl(qos: number): void {
     const { control, ring, entries } = this;
     const fields = {
       vl: 1,
+      qos,
       ds_ring_ptr: ring.iova,
       ds_ring_sz: entries,
       cxt_sts_ptr: control.iova + STATUS_AT,

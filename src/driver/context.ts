@@ -18,6 +18,7 @@ export interface ContextShape {
   readonly akeySize: number;
   readonly maxBuffer: number;
   readonly pasid: number | undefined;
+  readonly qos: number;
   readonly vector: number | undefined;
   readonly completion: CompletionMode;
   readonly autoRecover: boolean;
@@ -76,7 +77,7 @@ export class Context {
       this.memory,
     );
     this.tracker = new Tracker(this.trackerHost(), this.ring);
-    this.memory.publishControl();
+    this.memory.publishControl(shape.qos);
     driver.tables.publish(number, {
       ka: 1,
       pv: shape.pasid === undefined ? 0 : 1,
@@ -288,7 +289,11 @@ export class Context {
     tracker.abort(new ClosedError(this.name));
     driver.tables.withdraw(number);
     this.memory.withdrawControl();
-    if (driver.running) await driver.admin.updateContexts(number, { l1: true });
+    if (driver.running) {
+      await driver.admin.updateContexts(number, { l1: true });
+      // The next context of this number has a key table of its own (F-12).
+      await driver.admin.updateKeys(number, { keyFirst: 0, keyLast: 0xffff });
+    }
     driver.forget(this);
     this.akeys.close();
     this.ring.close();

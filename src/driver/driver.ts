@@ -44,6 +44,8 @@ export interface ContextOptions extends WorkOptions {
   vector?: boolean;
   /** Address space of ring, completion blocks and default translation. */
   pasid?: number;
+  /** CXT_CTL.qos, 0 … 3, 3 most urgent; default 0. What it does is up to the function: SDXI 1.0 does not say (S-45). */
+  qos?: number;
   /** Default adaptive. */
   completion?: CompletionMode;
   /** Recover after an error without being asked; default true. */
@@ -186,6 +188,7 @@ export class SdxiDriver {
       akeySize: 0,
       maxBuffer: this.caps.maxBuffer,
       pasid: undefined,
+      qos: 0,
       vector: undefined,
       completion: 'polled',
       autoRecover: true,
@@ -228,7 +231,15 @@ export class SdxiDriver {
 
   private shapeOf(options: ContextOptions): ContextShape {
     const { caps, bus } = this;
-    const { ringEntries = RING_MIN, akeys = 256, maxBuffer = caps.maxBuffer, pasid, completion = 'adaptive', autoRecover = true } = options;
+    const {
+      ringEntries = RING_MIN,
+      akeys = 256,
+      maxBuffer = caps.maxBuffer,
+      pasid,
+      qos = 0,
+      completion = 'adaptive',
+      autoRecover = true,
+    } = options;
     const check = (what: string, value: number, least: number, most: number): void => {
       if (Number.isInteger(value) && value >= least && value <= most) return;
       throw new ArgumentError(`${what} cannot be ${String(value)}`, {
@@ -240,6 +251,7 @@ export class SdxiDriver {
     check('ringEntries', ringEntries, RING_MIN, caps.maxRingEntries);
     check('akeys', akeys, 1, caps.maxAkeys);
     check('maxBuffer', maxBuffer, 0, 15);
+    check('qos', qos, 0, 3);
     if (pasid !== undefined) check('pasid', pasid, 0, 0xfffff);
     const hasInterrupts = (caps.opGroups & (1 << DescriptorType.INTR)) !== 0;
     let vector: number | undefined;
@@ -251,7 +263,7 @@ export class SdxiDriver {
         hint: 'close a context, or poll for completions (vector: false)',
       });
     }
-    return { ringEntries, akeySize: Math.max(0, Math.ceil(Math.log2(akeys)) - 8), maxBuffer, pasid, vector, completion, autoRecover };
+    return { ringEntries, akeySize: Math.max(0, Math.ceil(Math.log2(akeys)) - 8), maxBuffer, pasid, qos, vector, completion, autoRecover };
   }
 
   private freeNumber(): number {

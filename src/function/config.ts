@@ -31,16 +31,30 @@ export interface FunctionConfig {
   opGroups: number;
   /** Scheduler steps that the function spends in INIT. */
   initDelay: number;
+  /** What the function keeps copies of (ref §4.11): nothing, entries until the next start, or entries until an update drops them. */
+  cache: 'none' | 'start' | 'sticky';
+  /** `early`: vl and Read_Index move before the descriptor executes (S-28, S-74). */
+  readIndex: 'late' | 'early';
+  /** `on`: unfenced descriptors complete out of order (S-105). */
+  reorder: 'off' | 'on';
+  /** What `reorder` chooses by: the same seed and the same inputs give the same order. */
+  seed: number;
   /** `off`: descriptors keep vl when they are consumed (F-7). */
   clearValid: 'on' | 'off';
   /** How ERR_CFG.sz counts (S-6). */
   errlog: 'pages' | 'pagesMinus1';
+  /** `on`: reserved bits of descriptors and table entries must be 0 (S-1). */
+  strictReserved: 'off' | 'on';
   /** `on`: doorbells take 8-byte writes only (S-2). */
   strictDoorbell: 'off' | 'on';
   /** `on`: descriptors with ch = 1 are executed (S-16). */
   ignoreChain: 'off' | 'on';
   /** `on`: error records carry the operand's address and a reason (S-110). */
   vendorInfo: 'off' | 'on';
+  /** `on`: a slot with vl = 0 is looked at again without a doorbell (ref §6.2). */
+  pollInvalid: 'off' | 'on';
+  /** `on`: CXT_CTL.qos weighs the turns; `off`: round robin (S-45). */
+  qos: 'off' | 'on';
 }
 
 interface Rule {
@@ -64,11 +78,18 @@ const RULES: Record<keyof FunctionConfig, Rule> = {
   maxContext: { default: 63, valid: [0, 0xffff] },
   opGroups: { default: 0x18, valid: [0, 0xffff_ffff] },
   initDelay: { default: 0, valid: [0, 1_000_000] },
+  cache: { default: 'none', valid: ['none', 'start', 'sticky'] },
+  readIndex: { default: 'late', valid: ['late', 'early'] },
+  reorder: { default: 'off', valid: ['off', 'on'] },
+  seed: { default: 0, valid: [0, Number.MAX_SAFE_INTEGER] },
   clearValid: { default: 'on', valid: ['on', 'off'] },
   errlog: { default: 'pages', valid: ['pages', 'pagesMinus1'] },
+  strictReserved: { default: 'off', valid: ['off', 'on'] },
   strictDoorbell: { default: 'off', valid: ['off', 'on'] },
   ignoreChain: { default: 'off', valid: ['off', 'on'] },
   vendorInfo: { default: 'off', valid: ['off', 'on'] },
+  pollInvalid: { default: 'off', valid: ['off', 'on'] },
+  qos: { default: 'off', valid: ['off', 'on'] },
 };
 
 const NAMES = Object.keys(RULES) as (keyof FunctionConfig)[];

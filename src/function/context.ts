@@ -1,6 +1,8 @@
 import { type AddressSpace, Mapping, NO_PASID } from '../memory/address-space.js';
 import { Window } from '../memory/window.js';
 import { ContextState, type ErrorStep, type SubStep } from '../spec/index.js';
+import type { Peer } from './fabric.js';
+import type { Flight } from './flight.js';
 
 /** A mapping that allows nothing: the start value of remembered mappings, so that they are never undefined. */
 export const NO_MAPPING = new Mapping(0, 1, 3, new Window(new ArrayBuffer(8)), 0);
@@ -27,6 +29,8 @@ export class FunctionContext {
   /** Waiting for its turn in the engine's queue, and who comes after it there. */
   queued = false;
   behind: FunctionContext | undefined;
+  /** Its slot is looked at without a doorbell: option `pollInvalid`. */
+  watched = false;
   /** Doorbell latch (S-71). */
   rung = false;
   /** Nothing to fetch: the next doorbell loads again. */
@@ -47,6 +51,10 @@ export class FunctionContext {
   /** max_buffer and opb_000_enb of the L1 entry. */
   l1MaxBuffer = 0;
   l1OpGroups = 0;
+  /** CXT_CTL.qos, 0 … 3. */
+  qos = 0;
+  /** CXT_CTL.se: every descriptor counts as sequential. */
+  sequential = false;
   /** Completion may overwrite the signal (CXT_CTL.csa, S-14). */
   completionOverwrite = false;
   /** PASID of ring, CXT_STS, Write_Index, CSB (ref §7.3); of data without one of its own (ref §7.1). */
@@ -82,17 +90,26 @@ export class FunctionContext {
 
   // The descriptor in execution. `descriptor` is a private copy: producers that change a slot after vl=1 change nothing.
   work: Work = Work.NONE;
+  /** vl is cleared and Read_Index is past it: `readIndex=early`. */
+  taken = false;
+  /** What else is in flight: option `reorder`. */
+  flight: Flight | undefined;
   /** Counts descriptors, so that SYNC can tell "the one that was running" from a later one. */
   workNumber = 0;
   readonly descriptor = new Uint32Array(16);
   source: AddressSpace | undefined;
   destination: AddressSpace | undefined;
+  /** Whose spaces these are, when remote keys lead there. */
+  sourcePeer: Peer | undefined;
+  destinationPeer: Peer | undefined;
   sourceAddress = 0;
   destinationAddress = 0;
   total = 0;
   done = 0;
   /** Copy from the end, because the destination overlaps the source from above (S-39, S-88). */
   backward = false;
+  /** Bytes of it that are known to be accessible. */
+  measured = 0;
   /** 4 KiB that REPCOPY repeats; allocated on first use. */
   block: Uint8Array | undefined;
   /** The byte that the whole block consists of, or -1. */
@@ -122,16 +139,21 @@ export class FunctionContext {
     }
   }
 
-  /** Forgets what a load and an execution left, but not the log-storm flag (S-36). */
+  /** Leaves the running set: forgets what a load and an execution left, and doorbells not heard yet, but not the log-storm flag (S-36). */
   forget(): void {
     this.running = false;
+    this.rung = false;
     this.idle = true;
     this.reload = false;
     this.stop = 'none';
     this.work = Work.NONE;
+    this.taken = false;
+    this.flight?.clear();
     this.unpublished = 0;
     this.source = undefined;
     this.destination = undefined;
+    this.sourcePeer = undefined;
+    this.destinationPeer = undefined;
     this.sourceMapSpace = undefined;
     this.destinationMapSpace = undefined;
     this.sourceMap = NO_MAPPING;

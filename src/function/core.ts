@@ -1,10 +1,12 @@
 import type { AddressSpace, AddressSpaces, Mapping } from '../memory/address-space.js';
-import type { ContextState, ErrorStep, SubStep } from '../spec/index.js';
+import type { ContextState, ErrorStep, FunctionState, SubStep } from '../spec/index.js';
 import { SubStep as Sub } from '../spec/index.js';
+import { EntryCache } from './cache.js';
 import type { FunctionConfig } from './config.js';
 import { FunctionContext } from './context.js';
 import { ErrorLog } from './errorlog.js';
-import type { FunctionPorts } from './ports.js';
+import { Fabric, type Peer } from './fabric.js';
+import type { FunctionPorts, InterruptPort } from './ports.js';
 import { RegisterFile } from './registers.js';
 
 /** What the function has done since power-on: plain numbers, free to read. */
@@ -51,6 +53,15 @@ export class Core {
   readonly memory: AddressSpaces;
   readonly registers: RegisterFile;
   readonly log: ErrorLog;
+  readonly fabric: Fabric;
+  /** This function, as others of its group see it. */
+  readonly peer: Peer;
+  /** Copies of table entries, unless `cache=none`. */
+  readonly copies: EntryCache | undefined;
+  /** Reserved bits are looked at (S-1). */
+  readonly strict: boolean;
+  /** vl and Read_Index move before a descriptor executes (S-28). */
+  readonly early: boolean;
   readonly counters: FunctionCounters = {
     descriptors: FRACTION,
     bytes: FRACTION,
@@ -76,7 +87,13 @@ export class Core {
     this.ports = ports;
     this.memory = ports.memory;
     this.registers = new RegisterFile(config);
+    this.copies = config.cache === 'none' ? undefined : new EntryCache(config.cache);
+    this.strict = config.strictReserved === 'on';
+    this.early = config.readIndex === 'early';
     this.log = new ErrorLog(config, this.registers, ports, (vector) => this.raise(vector));
+    this.fabric = ports.fabric ?? new Fabric();
+    this.peer = new OwnPeer(this);
+    this.fabric.join(this.peer);
   }
 
   /** The working copy of a context, made on first use. */
@@ -122,6 +139,11 @@ export class Core {
     return this.memory.of(context.structurePasid)?.find(address, length, access);
   }
 
+  canWriteStatus({ statusMap, statusAddress, structurePasid }: FunctionContext): boolean {
+    if (statusMap.covers(statusAddress, 16, 2)) return true;
+    return this.memory.of(structurePasid)?.find(statusAddress, 16, 2) !== undefined;
+  }
+
   /** Writes CXT_STS.state as one byte. @returns false when CXT_STS cannot be written */
   writeState(context: FunctionContext, state: ContextState): boolean {
     context.state = state;
@@ -144,5 +166,57 @@ export class Core {
     context.statusMap = map;
     map.publish64(address, context.readIndex);
     return true;
+  }
+}
+
+/** What a function shows to its group. */
+class OwnPeer implements Peer {
+  private readonly core: Core;
+  readonly interrupts: InterruptPort;
+
+  constructor(core: Core) {
+    this.core = core;
+    const { vectors } = core.ports.interrupts;
+    this.interrupts = { vectors, raise: (vector) => core.raise(vector) };
+  }
+
+  get sfunc(): number {
+    return this.core.config.sfunc;
+  }
+
+  get groupId(): number {
+    return this.core.registers.groupId;
+  }
+
+  get state(): FunctionState {
+    return this.core.registers.state as FunctionState;
+  }
+
+  get rkeysUsable(): boolean {
+    return this.core.config.rkeyCap && this.core.registers.rkeysEnabled;
+  }
+
+  get rkeyTable(): number {
+    return this.core.registers.rkeyTable;
+  }
+
+  get rkeyCount(): number {
+    return this.core.registers.rkeyCount;
+  }
+
+  get functionPasid(): number {
+    return this.core.registers.functionPasid;
+  }
+
+  get probing(): boolean {
+    return this.core.registers.probing;
+  }
+
+  get memory(): AddressSpaces {
+    return this.core.memory;
+  }
+
+  get copies(): EntryCache | undefined {
+    return this.core.copies;
   }
 }

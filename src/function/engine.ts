@@ -1,15 +1,18 @@
-import { Access } from '../memory/address-space.js';
+import { Access, type Mapping } from '../memory/address-space.js';
 import { ContextState, DESCRIPTOR_BYTES, DescriptorType, DmaOp, ErrorStep, FunctionState, loadShared32, SubStep } from '../spec/index.js';
 import { type FunctionContext, Work } from './context.js';
 import { type Core, Outcome } from './core.js';
 import { execute, resume } from './execute.js';
+import { abandonFlight } from './flight.js';
 import type { AdminHost } from './operations/admin.js';
 import { copyAtOnce, SLICE_BYTES } from './operations/dma.js';
 import { effectiveBufferBytes } from './registers.js';
+import { OutOfOrder } from './reorder.js';
 import { Retirement, VALID } from './retire.js';
 import { Stopping } from './stopping.js';
-import { readStatus, readWriteIndex, walkTables } from './tables.js';
-import { TurnQueue } from './turn-queue.js';
+import { readStatus, readWriteIndex, Walk, walkTables } from './tables.js';
+import { TurnQueue, type Turns, WeightedQueue } from './turn-queue.js';
+import { SlotWatch } from './watch.js';
 
 /** Read_Index is written at the latest after so many descriptors: the line it lies in is shared with the producers. */
 const PUBLISH_EVERY = 16;
@@ -28,16 +31,26 @@ const PLAIN_COPY = (DescriptorType.DMAB << 16) | (DmaOp.COPY << 8);
  */
 export class Engine implements AdminHost {
   private readonly core: Core;
-  private readonly queue = new TurnQueue();
+  private readonly queue: Turns;
   private readonly retire: Retirement;
   private readonly stopping: Stopping;
+  /** No option asks for more than {@link copyAtOnce} does. */
+  private readonly direct: boolean;
+  /** Options `reorder` and `pollInvalid`. */
+  private readonly outOfOrder: OutOfOrder | undefined;
+  private readonly watch: SlotWatch | undefined;
   /** Context 0 while it waits in SYNC or CXT_START; it is in line again after anything has happened. */
   private waiting: FunctionContext | undefined;
 
   constructor(core: Core) {
     this.core = core;
+    const { clearValid, readIndex, reorder, pollInvalid, qos } = core.config;
+    this.queue = qos === 'on' ? new WeightedQueue() : new TurnQueue();
     this.retire = new Retirement(core);
     this.stopping = new Stopping(core, this.queue, this.retire);
+    this.outOfOrder = reorder === 'on' ? new OutOfOrder(core, this.queue, this.retire, this) : undefined;
+    this.watch = pollInvalid === 'on' ? new SlotWatch(core) : undefined;
+    this.direct = clearValid === 'on' && readIndex === 'late' && !core.strict;
   }
 
   /** A doorbell: sets the latch and puts the context in line (S-9, S-71). */
@@ -53,6 +66,7 @@ export class Engine implements AdminHost {
    */
   step(budget: number): number {
     const { queue, core } = this;
+    if (this.watch !== undefined && core.registers.state === FunctionState.ACTIVE) this.watch.look((number) => this.ring(number));
     const bytesLimit = core.counters.bytes + SLICE_BYTES;
     let turns = 0;
     while (turns < budget && core.counters.bytes < bytesLimit) {
@@ -68,14 +82,15 @@ export class Engine implements AdminHost {
     return turns;
   }
 
-  /** True while somebody is in line. */
-  get busy(): boolean {
-    return !this.queue.empty;
+  /** True while somebody waits on a slot that is looked at without a doorbell. */
+  get polls(): boolean {
+    return this.watch?.active ?? false;
   }
 
   /** Forgets all contexts, without touching memory (S-107). */
   forget(): void {
     this.queue.clear();
+    this.watch?.clear();
     this.waiting = undefined;
     this.core.contexts.clear();
   }
@@ -93,6 +108,8 @@ export class Engine implements AdminHost {
       if (context.running && !isBusy(context)) this.queue.push(context);
       return 1;
     }
+    const inFlight = context.flight !== undefined && context.flight.taken.length > 0;
+    if (inFlight && (context.stop === 'soft' || context.reload)) return this.consumeOutOfOrder(context, maxTurns, bytesLimit);
     if (context.stop === 'soft') {
       this.stopping.finishStop(context);
       return 1;
@@ -113,7 +130,7 @@ export class Engine implements AdminHost {
     core.counters.loads++;
     context.rung = false;
     if (!context.running && context.number > core.registers.maxContext) return false;
-    if (!walkTables(core, context, { limit: false })) return this.loadFailed(context, false);
+    if (!walkTables(core, context, Walk.LOAD)) return this.loadFailed(context, false);
     const state = readStatus(core, context);
     if (state < 0) return this.loadFailed(context, true);
     if (state !== ContextState.RUN) {
@@ -127,6 +144,7 @@ export class Engine implements AdminHost {
     context.loadFailureLogged = false;
     context.idle = false;
     context.reload = false;
+    this.outOfOrder?.adopt(context);
     return true;
   }
 
@@ -145,12 +163,13 @@ export class Engine implements AdminHost {
   // ---- taking descriptors (ref §6.2 main loop)
 
   private consume(context: FunctionContext, maxTurns: number, bytesLimit: number): number {
+    if (context.flight !== undefined) return this.consumeOutOfOrder(context, maxTurns, bytesLimit);
     const { core } = this;
     const { descriptor } = context;
     const clearValid = core.config.clearValid === 'on';
     // Without a way to write CXT_STS the first descriptor is the last one (S-75), so each is taken by itself.
     const publishes = context.statusMap.covers(context.statusAddress, 16, Access.WRITE);
-    const hot = clearValid && core.ports.tracer === undefined && publishes;
+    const hot = this.direct && core.ports.tracer === undefined && publishes;
     const slotAccess = clearValid ? Access.READ_WRITE : Access.READ;
     this.refreshLimits(context);
     // What others stored since the last step is looked at once; within a step Write_Index is read again when it is reached.
@@ -176,7 +195,7 @@ export class Engine implements AdminHost {
       // qword 0 first, the rest only after vl was seen: the body may be younger than the header (S-72).
       const word = map.word(address);
       const header = loadShared32(map.u32, word);
-      if ((header & VALID) === 0) return turns + this.park(context);
+      if ((header & VALID) === 0) return turns + this.parkAtSlot(context);
       const slot = map.u32;
       turns++;
       if (hot && (header & HEADER_MASK) === PLAIN_COPY && copyAtOnce(core, context, slot, word) > 0) {
@@ -200,6 +219,7 @@ export class Engine implements AdminHost {
         context.slotAddress = address;
         context.workNumber++;
         if (core.ports.tracer !== undefined) this.traceDescriptor(context);
+        if (core.early && !this.takeEarly(context, map)) return turns;
         this.settle(context, execute(core, context, this));
         if (!context.running || isBusy(context)) return turns;
         if (context.stop !== 'none') {
@@ -234,10 +254,36 @@ export class Engine implements AdminHost {
     return 0;
   }
 
+  /** The same while Write_Index is ahead: the slot is looked at again without a doorbell, too, if the option says so. */
+  private parkAtSlot(context: FunctionContext): number {
+    const turns = this.park(context);
+    if (context.running) this.watch?.add(context);
+    return turns;
+  }
+
+  /** `readIndex=early`; operations of the admin group are taken late, because they may be given up unconsumed (S-85). */
+  private takeEarly(context: FunctionContext, slot: Mapping): boolean {
+    const header = context.descriptor[0];
+    if (context.number === 0 && ((header >>> 16) & 0x7ff) === DescriptorType.ADMIN) return true;
+    if (!this.retire.take(context, slot, header)) return false;
+    context.taken = true;
+    return true;
+  }
+
+  private consumeOutOfOrder(context: FunctionContext, maxTurns: number, bytesLimit: number): number {
+    this.refreshLimits(context);
+    const park = () => (context.readIndex === context.writeIndex ? this.park(context) : this.parkAtSlot(context));
+    return this.outOfOrder?.run(context, maxTurns, bytesLimit, park) ?? 0;
+  }
+
   // ---- completing (ref §6.4, S-74)
 
   /** What follows from the outcome of an operation or of one slice of it. */
   private settle(context: FunctionContext, outcome: Outcome): void {
+    if (context.flight !== undefined) {
+      this.outOfOrder?.settle(context, outcome);
+      return;
+    }
     switch (outcome) {
       case Outcome.DONE:
         this.retire.complete(context);
@@ -261,7 +307,9 @@ export class Engine implements AdminHost {
     const context = this.core.contexts.get(number);
     if (!context?.running) return;
     const report = { step: ErrorStep.INT, subStep: SubStep.OTHER };
-    if (context.idle && !walkTables(this.core, context, { limit: false })) {
+    abandonFlight(this.core, context, this.retire);
+    if (context.unpublished > 0) this.core.writeReadIndex(context);
+    if (context.idle && !walkTables(this.core, context, Walk.STOP)) {
       this.retire.log(context, report);
       context.forget();
     } else {

@@ -5,6 +5,7 @@ import { type AdminHost, administer } from './operations/admin.js';
 import { ATOMIC_RESULT, atomic } from './operations/atomic.js';
 import { copy, copySlice, fillSlice, repcopy, writeImmediate } from './operations/dma.js';
 import { interrupt } from './operations/interrupt.js';
+import { descriptorHasReserved } from './reserved.js';
 
 const CHAINED = 0x8;
 
@@ -27,6 +28,7 @@ const ADMIN_CODES = new Set<number>(Object.values(AdminOp).map((subtype) => code
 export function execute(core: Core, context: FunctionContext, host: AdminHost): Outcome {
   const header = context.descriptor[0];
   if ((header & CHAINED) !== 0 && core.config.ignoreChain === 'off') return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
+  if (core.strict && descriptorHasReserved(context.descriptor)) return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
   const operation = (header >>> 8) & 0x7ffff;
   switch (operation) {
     case COPY:

@@ -3,9 +3,11 @@ import { type FunctionConfig, functionConfig } from './config.js';
 import { Core, type FunctionCounters } from './core.js';
 import { Engine } from './engine.js';
 import { ERROR_VECTOR } from './errorlog.js';
+import type { Peer } from './fabric.js';
 import { SLICE_BYTES } from './operations/dma.js';
 import type { FunctionPorts } from './ports.js';
 import { RegisterFile } from './registers.js';
+import { applySnapshot, type FunctionSnapshot, takeSnapshot } from './snapshot.js';
 import { FUNCTION_TRANSITIONS } from './state.js';
 
 /**
@@ -43,6 +45,33 @@ export class SdxiFunction {
     return this.core.registers.state as FunctionState;
   }
 
+  /** This function, as others of its group see it. */
+  get peer(): Peer {
+    return this.core.peer;
+  }
+
+  /**
+   * What this function is, besides the memory that it works on: a plain object, to be kept as JSON. In GSV_STOP only. Ref §10.
+   * @throws SdxiError ERR_SDXI_STATE
+   */
+  snapshot(): FunctionSnapshot {
+    return takeSnapshot(this.core);
+  }
+
+  /**
+   * Becomes the function of a snapshot, whole or not at all; in GSV_STOP only. Software then requests ACTIVE, jump-starts context 0
+   * and resumes with CXT_START.RS the contexts that it finds in STOP_FN (ref §10).
+   * @throws SdxiError ERR_SDXI_STATE
+   */
+  restore(snapshot: FunctionSnapshot): void {
+    applySnapshot(this.core, snapshot);
+  }
+
+  /** Leaves the fabric: nobody finds it any more. */
+  disconnect(): void {
+    this.core.fabric.leave(this.core.peer);
+  }
+
   /** What it has done so far. */
   get counters(): Readonly<FunctionCounters> {
     return this.core.counters;
@@ -52,9 +81,11 @@ export class SdxiFunction {
    * Reads `size` bytes (1 … 8, any alignment) at a byte offset of BAR 0; bytes that belong to no register are 0 (S-100).
    */
   readRegister(offset: number, size: number): bigint {
-    this.core.counters.registerReads++;
-    const value = this.core.registers.read(offset, size);
-    this.core.ports.tracer?.registerRead(offset, size, value);
+    const { core } = this;
+    core.counters.registerReads++;
+    if (offset < Reg.GRP_ENUM + 8 && offset + size > Reg.GRP_ENUM) core.registers.setGroupBusy(core.fabric.probedFor(core.peer));
+    const value = core.registers.read(offset, size);
+    core.ports.tracer?.registerRead(offset, size, value);
     return value;
   }
 
@@ -109,7 +140,7 @@ export class SdxiFunction {
   /**
    * Lets the function work: at most `budget` turns, and no more once 256 KiB have moved, so that registers are served in
    * between. A turn is one descriptor or one slice of it.
-   * @returns the turns run; 0 = nothing to do until a doorbell or a register write
+   * @returns the turns run; 0 = nothing to do until a doorbell or a register write, or a producer's store while {@link polls}
    */
   step(budget: number): number {
     const { state } = this;
@@ -122,11 +153,20 @@ export class SdxiFunction {
     return 0;
   }
 
+  /**
+   * Whether {@link step} finds work by itself: some context waits on a slot that is looked at without a doorbell (option
+   * `pollInvalid`). Whoever sleeps when `step` returns 0 should then call it again before long.
+   */
+  get polls(): boolean {
+    return this.engine.polls;
+  }
+
   /** Function-level reset by the transport: as power-on, and no memory is touched (S-46, S-107). */
   reset(): void {
     this.engine.forget();
     this.early.clear();
     this.resetAtStop = false;
+    this.core.copies?.clear();
     this.core.registers.powerOn();
     this.enter(FunctionState.STOP);
   }
@@ -178,6 +218,7 @@ export class SdxiFunction {
 
   /** No table is read here (O-1, S-31); what rang in INIT is looked at now (O-2, S-10). */
   private activate(): void {
+    this.core.copies?.activated(this.core.registers);
     this.enter(FunctionState.ACTIVE);
     for (const context of this.early) if (context <= this.core.registers.maxContext) this.engine.ring(context);
     this.early.clear();
@@ -201,7 +242,12 @@ export class SdxiFunction {
   private stopped(): void {
     this.engine.forget();
     this.early.clear();
-    if (this.resetAtStop) this.core.registers.restore(); // before STS0 shows STOP (S-89)
+    const { copies, registers } = this.core;
+    copies?.functionStopped();
+    if (this.resetAtStop) {
+      copies?.clear();
+      registers.restore(); // before STS0 shows STOP (S-89)
+    }
     this.resetAtStop = false;
     this.enter(FunctionState.STOP);
   }

@@ -1,5 +1,6 @@
 import type { AddressSpaces } from '../memory/address-space.js';
 import type { Tracer } from '../observe/tracer.js';
+import type { Fabric } from './fabric.js';
 
 /** Where the function's interrupts go. Vector 0 is the error interrupt. */
 export interface InterruptPort {
@@ -12,5 +13,7 @@ export interface InterruptPort {
 export interface FunctionPorts {
   memory: AddressSpaces;
   interrupts: InterruptPort;
+  /** Where it finds the other functions of its group; without one it is alone. */
+  fabric?: Fabric;
   tracer?: Tracer;
 }

@@ -1,5 +1,5 @@
 import { NO_PASID } from '../memory/address-space.js';
-import { BAR0_BYTES, maxBufferBytes, maxRingEntries, Reg } from '../spec/index.js';
+import { BAR0_BYTES, maxBufferBytes, maxRingEntries, Reg, rkeyEntries } from '../spec/index.js';
 import type { FunctionConfig } from './config.js';
 
 /** Bits of each register that software can write; everything else reads zero (S-101). Low and high dword. */
@@ -35,6 +35,12 @@ export class RegisterFile {
   functionPasid = NO_PASID;
   errorInterruptEnabled = false;
   level2 = 0;
+  /** RKEY: the table that other functions of the group look into, and the entries that count (S-8, S-98). */
+  rkeysEnabled = false;
+  rkeyTable = 0;
+  rkeyCount = 0;
+  /** GRP_ENUM.probe (S-4). */
+  probing = false;
   /** Effective limits: the smaller of CTL2 and CAP1 (ref §2.5). */
   maxContext = 0;
   maxAkeySize = 0;
@@ -94,6 +100,14 @@ export class RegisterFile {
     this.set(offset, Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn));
   }
 
+  /** A value as it was saved, without what a write of software would do (ref §10). Bits that cannot be set stay 0 (S-101). */
+  load(offset: number, value: bigint): void {
+    const [low, high] = offset === Reg.ERR_STS ? [ErrSts.ALL, 0] : (WRITABLE[offset] as readonly [number, number]);
+    this.set64(offset, value);
+    this.set(offset, this.lowOf(offset) & low, this.highOf(offset) & high);
+    this.derive();
+  }
+
   /** Any size from 1 to 8 and any alignment; bytes that belong to no register are 0 (S-100). */
   read(offset: number, size: number): bigint {
     if (offset % 8 === 0 && size === 8) return this.get64(offset);
@@ -133,6 +147,16 @@ export class RegisterFile {
     return (size === 4 || size === 8) && Number.isInteger(offset) && offset >= 0 && offset % size === 0 && offset + size <= BAR0_BYTES;
   }
 
+  /** fn_grp_id. */
+  get groupId(): number {
+    return this.highOf(Reg.CTL0);
+  }
+
+  /** GRP_ENUM.busy, which others of the group decide (S-4). */
+  setGroupBusy(busy: boolean): void {
+    this.set(Reg.GRP_ENUM, (this.lowOf(Reg.GRP_ENUM) & ~1) | (busy ? 1 : 0), 0);
+  }
+
   /** fn_gsr as last written. */
   get request(): number {
     return this.lowOf(Reg.CTL0) & 3;
@@ -156,6 +180,11 @@ export class RegisterFile {
     this.functionPasid = ctl0 & 4 ? (ctl0 >>> 8) & 0xfffff : NO_PASID;
     this.errorInterruptEnabled = (ctl0 & 0x10) !== 0;
     this.level2 = this.highOf(Reg.CXT_L2) * 2 ** 32 + this.lowOf(Reg.CXT_L2);
+    const rkey = this.lowOf(Reg.RKEY);
+    this.rkeysEnabled = (rkey & 1) !== 0;
+    this.rkeyTable = this.highOf(Reg.RKEY) * 2 ** 32 + ((rkey & ~0xfff) >>> 0);
+    this.rkeyCount = rkeyEntries(Math.min((rkey >>> 1) & 0xf, this.config.maxRkey));
+    this.probing = (this.lowOf(Reg.GRP_ENUM) & 2) !== 0;
     const ctl2 = this.lowOf(Reg.CTL2);
     this.maxBuffer = Math.min(ctl2 & 0xf, this.config.maxBuffer);
     this.maxAkeySize = Math.min((ctl2 >>> 12) & 0xf, this.config.maxAkey);

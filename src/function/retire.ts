@@ -39,6 +39,23 @@ export class Retirement {
     this.core.counters.descriptors++;
   }
 
+  /**
+   * Takes a descriptor before it executes (`readIndex=early`, S-28): vl, then Read_Index. Where CXT_STS cannot be written it is not
+   * taken at all, because nobody could tell that it was.
+   * @returns false when the context was stopped
+   */
+  take(context: FunctionContext, slot: Mapping, header: number): boolean {
+    const { core } = this;
+    if (!core.canWriteStatus(context)) {
+      this.failStatus(context);
+      return false;
+    }
+    if (core.config.clearValid === 'on') slot.store32(context.slotAddress, header & ~VALID);
+    this.advance(context);
+    core.writeReadIndex(context);
+    return true;
+  }
+
   /** The descriptor is done: completion block, vl, Read_Index; an admin descriptor may have a target to report (S-27). */
   complete(context: FunctionContext): void {
     const { core } = this;
@@ -50,7 +67,7 @@ export class Retirement {
     if (!slot) return;
     if (!signalCompletion(core, context, target !== undefined)) {
       const { step, subStep, address } = core.failure;
-      const both = [...reports, { step, subStep, address, index: context.readIndex }]; // S-43
+      const both = [...reports, { step, subStep, address, index: indexOf(context) }]; // S-43
       if (this.consumeSlot(context, slot, both)) this.stopWithError(context, both);
       return;
     }
@@ -63,7 +80,7 @@ export class Retirement {
   failDescriptor(context: FunctionContext): void {
     const { core } = this;
     const { step, subStep, address, operand } = core.failure;
-    const { readIndex: index } = context;
+    const index = indexOf(context);
     const reports: Report[] = [{ step, subStep, address, index, operand: operand < 0 ? undefined : operand }];
     context.work = Work.NONE;
     const slot = this.writableSlot(context, reports);
@@ -85,6 +102,7 @@ export class Retirement {
   writableSlot(context: FunctionContext, reports: readonly Report[] = NO_REPORTS): Mapping | undefined {
     const { core } = this;
     const { slotAddress: address, ringMap } = context;
+    if (context.taken) return ringMap; // nothing is left to do there
     if (core.config.clearValid === 'off' || ringMap.covers(address, DESCRIPTOR_BYTES, Access.WRITE)) return ringMap;
     const map = core.structure(context, address, DESCRIPTOR_BYTES, Access.WRITE);
     if (map) return map;
@@ -101,6 +119,10 @@ export class Retirement {
    */
   consumeSlot(context: FunctionContext, slot: Mapping, reports: readonly Report[] = NO_REPORTS): boolean {
     const { core } = this;
+    if (context.taken) {
+      context.taken = false;
+      return true;
+    }
     if (core.config.clearValid === 'on') slot.store32(context.slotAddress, context.descriptor[0] & ~VALID);
     this.advance(context);
     if (core.writeReadIndex(context)) return true;
@@ -145,4 +167,9 @@ export class Retirement {
   private traceCompletion(context: FunctionContext, error: boolean): void {
     this.core.ports.tracer?.completion(context.number, context.readIndex - 1, error);
   }
+}
+
+/** Index of the descriptor in execution. */
+function indexOf({ readIndex, taken }: FunctionContext): number {
+  return taken ? readIndex - 1 : readIndex;
 }

@@ -1,30 +1,31 @@
 import { ContextState } from '../spec/index.js';
 import { type FunctionContext, Work } from './context.js';
 import type { Core } from './core.js';
+import { abandonFlight } from './flight.js';
 import type { Retirement } from './retire.js';
 import { CONTEXT_TRANSITIONS } from './state.js';
-import { readStatus, walkTables } from './tables.js';
-import type { TurnQueue } from './turn-queue.js';
+import { readStatus, Walk, walkTables } from './tables.js';
+import type { Turns } from './turn-queue.js';
 
 /** How contexts stop: on request of software (CXT_STOP), with the function, or because the function failed. Ref §6.5, §3.3 rules 6–9. */
 export class Stopping {
   private readonly core: Core;
-  private readonly queue: TurnQueue;
+  private readonly queue: Turns;
   private readonly retire: Retirement;
 
-  constructor(core: Core, queue: TurnQueue, retire: Retirement) {
+  constructor(core: Core, queue: Turns, retire: Retirement) {
     this.core = core;
     this.queue = queue;
     this.retire = retire;
   }
 
   /**
-   * A stop begins: the tables are walked again (S-80), STOPG_* is written, and the context's next turns finish what was fetched.
+   * A stop begins: the tables are walked again, unless copies are held (S-80), STOPG_* is written, and the context's next turns finish what was fetched.
    */
   beginStop(context: FunctionContext, event: 'stopSoftware' | 'stopFunction', hard: boolean): void {
     const { core } = this;
     const { readIndex, slot, unpublished } = context;
-    if (!walkTables(core, context, { limit: false })) {
+    if (!walkTables(core, context, Walk.STOP)) {
       context.forget();
       return;
     }
@@ -52,15 +53,24 @@ export class Stopping {
   /** The last writes of a context that stops: Read_Index, then the state (ref §6.5). */
   finishStop(context: FunctionContext): void {
     const { core } = this;
-    if (context.work !== Work.NONE && context.stop === 'hard') {
+    if (context.flight !== undefined) {
+      abandonFlight(core, context, this.retire);
+    } else if (context.work !== Work.NONE && context.stop === 'hard') {
       context.work = Work.NONE;
       const slot = this.retire.writableSlot(context);
       if (!slot || !this.retire.consumeSlot(context, slot)) return; // abandoned: consumed without completion (S-86)
+    }
+    if (context.flight !== undefined && context.flight.reports.length > 0) {
+      // It was to stop with an error once nothing is in flight any more (S-64, S-105).
+      if (core.writeReadIndex(context)) this.retire.stopWithError(context, context.flight.reports.splice(0));
+      else this.retire.failStatus(context, context.flight.reports.splice(0));
+      return;
     }
     if (!core.writeReadIndex(context) || !core.writeState(context, CONTEXT_TRANSITIONS[context.state]?.stopped ?? ContextState.STOP_FN)) {
       this.retire.failStatus(context);
       return;
     }
+    core.copies?.contextStopped(context.number);
     context.forget();
   }
 
@@ -82,9 +92,10 @@ export class Stopping {
   /** GSV_ERROR: every context is stopped at once, as far as memory allows (ref §3.3 rule 9). */
   stopAll(): void {
     for (const context of this.running()) {
+      abandonFlight(this.core, context, this.retire);
       context.work = Work.NONE;
-      // As for any stop: the tables are walked again (S-80), and an idle context is what memory says it is (S-70).
-      if (!walkTables(this.core, context, { limit: false })) continue;
+      // As for any stop: the tables are walked again, unless copies are held (S-80), and an idle context is what memory says it is (S-70).
+      if (!walkTables(this.core, context, Walk.STOP)) continue;
       if (context.idle && readStatus(this.core, context) !== ContextState.RUN) continue;
       if (context.unpublished > 0) this.core.writeReadIndex(context);
       this.core.writeState(context, CONTEXT_TRANSITIONS[context.state]?.functionError ?? ContextState.STOP_FN);

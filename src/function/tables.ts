@@ -11,8 +11,12 @@ import {
   SubStep,
   TWO32,
 } from '../spec/index.js';
+import { Table } from './cache.js';
 import type { FunctionContext } from './context.js';
 import type { Core } from './core.js';
+import { hasReserved, RESERVED, type ReservedMask } from './reserved.js';
+
+const VALID = 1;
 
 const LEGAL_STATES = new Set<number>(Object.values(ContextState));
 
@@ -21,76 +25,112 @@ function pointer(low: number, high: number, flags: number): number {
   return high * TWO32 + ((low & ~flags) >>> 0);
 }
 
+/** Why tables are walked. */
+export const Walk = {
+  /** CXT_START: max_cxt counts (S-52). */
+  START: 0,
+  /** A doorbell, or an update: a context that runs may lie above a lowered max_cxt (S-61). */
+  LOAD: 1,
+  /** A running context is looked up only to stop it: copies that are held serve (S-80). */
+  STOP: 2,
+} as const;
+export type Walk = (typeof Walk)[keyof typeof Walk];
+
+/** How the entries of a level are read. */
+interface Level {
+  readonly table: Table;
+  readonly step: typeof ErrorStep.CXT_L2 | typeof ErrorStep.CXT_L1 | typeof ErrorStep.CXT_CTL;
+  readonly words: number;
+  readonly reserved: ReservedMask;
+  /** Where an entry is put that is not kept. */
+  readonly scratch: Uint32Array;
+}
+
+function level(table: Table, step: Level['step'], reserved: ReservedMask): Level {
+  return { table, step, words: reserved.length, reserved, scratch: new Uint32Array(reserved.length) };
+}
+
+const L2 = level(Table.L2, ErrorStep.CXT_L2, RESERVED.CXT_L2_ENT);
+const L1 = level(Table.L1, ErrorStep.CXT_L1, RESERVED.CXT_L1_ENT);
+const CTL = level(Table.CTL, ErrorStep.CXT_CTL, RESERVED.CXT_CTL);
+
+/**
+ * One entry of a table, from memory or from its copy.
+ * @param owner whose entry it is, as the cache names it
+ * @returns undefined after {@link Core.fail}
+ */
+function readEntry(core: Core, level: Level, walk: Walk, owner: number, index: number, address: number): Uint32Array | undefined {
+  const { table, step, words, scratch } = level;
+  const { copies } = core;
+  let entry = copies?.find(table, owner, index, walk !== Walk.STOP);
+  if (entry === undefined) {
+    const space = core.memory.of((copies ?? core.registers).functionPasid);
+    const map = space?.find(address, words * 4, Access.READ);
+    if (!map) {
+      core.failAccess(step, space, address, words * 4);
+      return undefined;
+    }
+    const word = map.word(address);
+    for (let i = 0; i < words; i++) scratch[i] = map.u32[word + i];
+    if ((scratch[0] & VALID) === 0) {
+      core.fail(step, SubStep.DVF);
+      core.failure.absent = true;
+      return undefined;
+    }
+    entry = copies === undefined ? scratch : copies.keep(table, owner, index, scratch, 0, words);
+  }
+  if (!core.strict || !hasReserved(entry, 0, level.reserved)) return entry;
+  core.fail(step, SubStep.DVF);
+  return undefined;
+}
+
 /**
  * Walks L2, L1 and CXT_CTL and takes over what they say. Ref §6.2 rows 1–3, S-69.
- * @param options.limit  false when a running context is looked up only to stop it: a lowered max_cxt does not concern it (S-61)
  * @returns false after {@link Core.fail}
  */
-export function walkTables(core: Core, context: FunctionContext, options = { limit: true }): boolean {
-  const { registers } = core;
+export function walkTables(core: Core, context: FunctionContext, walk: Walk): boolean {
+  const { registers, copies } = core;
   const { number } = context;
-  const space = core.memory.of(registers.functionPasid);
-  const absent = (step: typeof ErrorStep.CXT_L2 | typeof ErrorStep.CXT_L1 | typeof ErrorStep.CXT_CTL): false => {
-    core.fail(step, SubStep.DVF);
+  const { level2, functionPasid } = copies ?? registers;
+  if (walk === Walk.START && number > registers.maxContext) {
+    core.fail(ErrorStep.CXT_L2, SubStep.DVF);
     core.failure.absent = true;
     return false;
-  };
-  if (options.limit && number > registers.maxContext) return absent(ErrorStep.CXT_L2);
-
-  const l2 = registers.level2 + l2Index(number) * 8;
-  let map = space?.find(l2, 8, Access.READ);
-  if (!map) {
-    core.failAccess(ErrorStep.CXT_L2, space, l2, 8);
-    return false;
   }
-  const l2Low = map.load32(l2);
-  if ((l2Low & 1) === 0) return absent(ErrorStep.CXT_L2);
-
-  const l1 = pointer(l2Low, map.load32(l2 + 4), 0xfff) + l1Index(number) * 32;
-  map = space?.find(l1, 32, Access.READ);
-  if (!map) {
-    core.failAccess(ErrorStep.CXT_L1, space, l1, 32);
-    return false;
-  }
-  const l1Low = map.load32(l1);
-  if ((l1Low & 1) === 0) return absent(ErrorStep.CXT_L1);
-  const control = pointer(l1Low, map.load32(l1 + 4), 0x3f);
-  const akeyLow = map.load32(l1 + 8);
-  if ((akeyLow & 0xf) > registers.maxAkeySize) {
+  const l2 = readEntry(core, L2, walk, 0, l2Index(number), level2 + l2Index(number) * 8);
+  if (l2 === undefined) return false;
+  const l1 = readEntry(core, L1, walk, number, 0, pointer(l2[0], l2[1], 0xfff) + l1Index(number) * 32);
+  if (l1 === undefined) return false;
+  const akeySize = l1[2] & 0xf;
+  if (akeySize > registers.maxAkeySize) {
     core.fail(ErrorStep.CXT_L1, SubStep.DVF);
     return false;
   }
-  const akeyHigh = map.load32(l1 + 12);
-  const misc = map.load32(l1 + 16);
-  const opGroups = map.load32(l1 + 20);
-
-  map = space?.find(control, 64, Access.READ);
-  if (!map) {
-    core.failAccess(ErrorStep.CXT_CTL, space, control, 64);
-    return false;
-  }
-  const ctlLow = map.load32(control);
-  if ((ctlLow & 1) === 0) return absent(ErrorStep.CXT_CTL);
-  const ringSize = map.load32(control + 8);
+  const control = readEntry(core, CTL, walk, number, 0, pointer(l1[0], l1[1], 0x3f));
+  if (control === undefined) return false;
+  const ringSize = control[2];
   if (ringSize < RING_MIN || ringSize > registers.maxRingEntries) {
     core.fail(ErrorStep.CXT_CTL, SubStep.DVF);
     return false;
   }
 
-  const pasid = misc & 0xfffff;
-  const hasPasid = (l1Low & 4) !== 0;
-  context.place(hasPasid ? pasid : registers.functionPasid, registers.functionPasid);
+  const hasPasid = (l1[0] & 4) !== 0;
+  const pasid = l1[4] & 0xfffff;
+  context.place(hasPasid ? pasid : functionPasid, functionPasid);
   context.dataPasid = hasPasid ? pasid : -1;
-  context.akeyTable = pointer(akeyLow, akeyHigh, 0xfff);
-  context.akeyCount = akeyEntries(akeyLow & 0xf);
-  context.l1MaxBuffer = (misc >>> 20) & 0xf;
-  context.l1OpGroups = opGroups;
+  context.akeyTable = pointer(l1[2], l1[3], 0xfff);
+  context.akeyCount = akeyEntries(akeySize);
+  context.l1MaxBuffer = (l1[4] >>> 20) & 0xf;
+  context.l1OpGroups = l1[5];
   context.limitsGeneration = -1;
-  context.completionOverwrite = (ctlLow & 0x20) !== 0 && core.config.csCap !== 0;
-  context.ring = pointer(ctlLow, map.load32(control + 4), 0x3f);
+  context.qos = (control[0] >>> 2) & 3;
+  context.sequential = (control[0] & 0x10) !== 0;
+  context.completionOverwrite = (control[0] & 0x20) !== 0 && core.config.csCap !== 0;
+  context.ring = pointer(control[0], control[1], 0x3f);
   context.ringSize = ringSize;
-  context.statusAddress = pointer(map.load32(control + 16), map.load32(control + 20), 0xf);
-  context.writeIndexAddress = pointer(map.load32(control + 24), map.load32(control + 28), 0x7);
+  context.statusAddress = pointer(control[4], control[5], 0xf);
+  context.writeIndexAddress = pointer(control[6], control[7], 0x7);
+  if (walk !== Walk.STOP) copies?.contextLoaded(number);
   return true;
 }
 

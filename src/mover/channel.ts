@@ -78,6 +78,7 @@ export class Channel {
   private head = 0;
   private scheduled = false;
   private repairing = false;
+  private gone = false;
   private waitingForTurn = false;
   private readonly flushNow = () => this.flush();
 
@@ -92,6 +93,11 @@ export class Channel {
   /** Parts that wait for room. */
   get queued(): number {
     return this.queue.length - this.head;
+  }
+
+  /** The function is gone for good, as work that was sent there has found out: its thread or process died, the device was removed. */
+  get lost(): boolean {
+    return this.gone || this.context.failure instanceof BusLostError;
   }
 
   /** Bytes that are on their way, in the ring or before it. */
@@ -225,7 +231,8 @@ export class Channel {
 
   /** Nothing can be sent: the context is broken, or the function is gone. */
   private failAll(error: Error): void {
-    if (!(error instanceof BusLostError || error instanceof ClosedError)) this.repair(error);
+    if (error instanceof BusLostError) this.gone = true;
+    else if (!(error instanceof ClosedError)) this.repair(error);
     const waiting = this.queue.slice(this.head);
     this.queue = [];
     this.head = 0;

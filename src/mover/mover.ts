@@ -1,4 +1,4 @@
-import { checkLimits, checkOptions } from '../bus/checks.js';
+import { checkLimits, checkNames, checkOptions } from '../bus/checks.js';
 import { Deadlines } from '../driver/deadlines.js';
 import type { Capabilities, Context, SdxiDriver } from '../driver/index.js';
 import { AbortError, ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
@@ -8,7 +8,7 @@ import { type Channel, type ChannelStats, Part } from './channel.js';
 import { describe } from './info.js';
 import type { MemoryTable, RegisterOptions, Registration } from './memory.js';
 import { type AtomicName, type AtomicOperands, type BatchItem, oldValue, Planner, Work } from './planner.js';
-import { type OperationOptions, Request } from './request.js';
+import { OPERATION_OPTIONS, type OperationOptions, Request } from './request.js';
 
 /** One of the functions that a mover works with. */
 export interface MoverFunction {
@@ -135,7 +135,15 @@ export class Mover {
       throw new ArgumentError('a batch is a list of operations', { hint: "pass an array of { op: 'copy', source, destination }, …" });
     }
     return await this.run('batch', work, options, () => {
-      for (const item of items) this.planner.item(work, item);
+      let number = 0;
+      for (const item of items) {
+        try {
+          this.planner.item(work, item);
+        } catch (error) {
+          throw error instanceof SdxiError ? error.locate(`item ${number} of the batch`, { item: number }) : error;
+        }
+        number++;
+      }
     });
   }
 
@@ -147,6 +155,7 @@ export class Mover {
   alloc(byteLength: number, options: { alignment?: number } = {}): Buffer {
     this.assertOpen();
     checkOptions(options);
+    checkNames(options, ['alignment']);
     return this.memory.alloc(byteLength, options.alignment ?? 64);
   }
 
@@ -219,6 +228,7 @@ export class Mover {
   private begin(what: string, options: OperationOptions | undefined): Work {
     this.assertOpen();
     checkLimits(options);
+    checkNames(options, OPERATION_OPTIONS);
     if (options?.signal?.aborted) throw new AbortError(what, { cause: options.signal.reason });
     return new Work();
   }
@@ -252,20 +262,27 @@ export class Mover {
     for (const channel of this.channels) pending += channel.pendingBytes;
     const limit = timeoutMs ?? this.timeoutMs + pending * MS_PER_BYTE;
     const request = new Request(what, work, this.live, this.deadlines, limit, signal, after);
-    const { channels } = this;
+    const channels = this.usable();
     const wide = channels.length > 1 && !plan.ordered && (plan.bytes >= 2 * STRIPE_BYTES || plan.count >= 2 * STRIPE_DESCRIPTORS);
     if (wide) {
       const plans = plan.split(channels.length, STRIPE_BYTES);
       const first = this.turn++;
       request.start(plans.map((share, i) => new Part(share, channels[(first + i) % channels.length], request)));
     } else {
-      request.start([new Part(plan, this.leastBusy(), request)]);
+      request.start([new Part(plan, this.leastBusy(channels), request)]);
     }
     return request.promise;
   }
 
-  private leastBusy(): Channel {
+  /** The functions that are left, or all when none is: they say why. */
+  private usable(): readonly Channel[] {
     const { channels } = this;
+    if (!channels.some((channel) => channel.lost)) return channels;
+    const left = channels.filter((channel) => !channel.lost);
+    return left.length > 0 ? left : channels;
+  }
+
+  private leastBusy(channels: readonly Channel[]): Channel {
     if (channels.length === 1) return channels[0];
     let best = channels[this.turn++ % channels.length];
     for (const channel of channels) if (channel.pendingBytes < best.pendingBytes) best = channel;

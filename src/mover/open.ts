@@ -1,4 +1,4 @@
-import { checkDuration, checkLimits, checkOptions } from '../bus/checks.js';
+import { checkDuration, checkLimits, checkNames, checkOptions } from '../bus/checks.js';
 import { type OpenBusOptions, openBus } from '../bus/index.js';
 import { type CompletionMode, type Context, IovaSpace, SdxiDriver } from '../driver/index.js';
 import { AbortError, ArgumentError } from '../errors.js';
@@ -23,6 +23,16 @@ export interface OpenOptions {
   bus?: OpenBusOptions;
 }
 
+const OPEN_OPTIONS: readonly (keyof OpenOptions)[] = [
+  'functions',
+  'ringEntries',
+  'completion',
+  'timeoutMs',
+  'adminTimeoutMs',
+  'signal',
+  'bus',
+];
+
 /** Functions that one mover may have. */
 const FUNCTIONS_MAX = 64;
 
@@ -39,6 +49,7 @@ const FUNCTIONS_MAX = 64;
  */
 export async function open(uri: string | readonly string[] = 'embedded:', options: OpenOptions = {}): Promise<Mover> {
   checkLimits(options);
+  checkNames(options, OPEN_OPTIONS);
   checkDuration(options.adminTimeoutMs, 'adminTimeoutMs');
   checkOptions(options.bus, 'options.bus');
   const { functions = 1, ringEntries = 4096, completion, timeoutMs = 30_000, adminTimeoutMs, signal } = options;

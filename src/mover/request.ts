@@ -11,9 +11,14 @@ export interface OperationOptions {
    * is finished first; what it wrote stays.
    */
   signal?: AbortSignal;
-  /** Rejects with TimeoutError after so long; default: the mover's, and 2 ms for each MiB that is on its way. */
+  /**
+   * Rejects with TimeoutError after so long; default: the mover's, and 2 ms for each MiB that is on its way. 0 rejects in the next turn
+   * of the event loop, unless all is done by then; Infinity waits for ever.
+   */
   timeoutMs?: number;
 }
+
+export const OPERATION_OPTIONS: readonly (keyof OperationOptions)[] = ['signal', 'timeoutMs'];
 
 /** One promise of a mover: settles when all its parts have, with the first error if there was one. */
 export class Request implements PartOwner, Timed {

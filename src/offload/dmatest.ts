@@ -1,7 +1,7 @@
 import { AbortError, ArgumentError, BusLostError, ClosedError, SdxiError, TimeoutError } from '../errors.js';
+import { Prng } from '../prng.js';
 import type { Lane, LaneBuffer } from './lane.js';
 import { type Mismatch, PatternChecker, type Transfer } from './pattern.js';
-import { Prng } from './prng.js';
 
 /** Patterned bytes before and after each test buffer, so that the largest transfer has something to spoil too. */
 const GUARD_BYTES = 256;

@@ -49,6 +49,8 @@ export interface AnyLayout {
   /** Where the specification and the reference describe it. */
   readonly section: string;
   readonly fields: Fields;
+  /** 1 for each bit that no field names, in memory order. */
+  readonly reservedBits: Uint8Array;
   /**
    * Bytes from field values.
    * @throws EncodeError `ERR_SDXI_ENCODE` for an unknown field, a value that does not fit, or a pointer that is not aligned
@@ -255,5 +257,5 @@ export function layout<const F extends Fields>(name: string, byteLength: number,
     return values;
   }
 
-  return { name, byteLength, section, fields, encode, decode } as Layout<F>;
+  return { name, byteLength, section, fields, reservedBits: used.map((b) => ~b), encode, decode } as Layout<F>;
 }

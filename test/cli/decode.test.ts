@@ -138,8 +138,8 @@ describe('sdxi decode: bad input is usage, exit 2', () => {
     expect(stderr).toContain('hint:');
   });
 
-  it('a file that is not there is a failure, exit 1', async () => {
+  it('a file that is not there is named', async () => {
     const { code, json } = await hereJson<FailureJson>(['decode', '--file', join(directory, 'missing')]);
-    expect([code, json.error.code]).toEqual([1, 'ENOENT']);
+    expect([code, json.error.code]).toEqual([2, 'ERR_SDXI_ARGUMENT']);
   });
 });

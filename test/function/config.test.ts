@@ -35,11 +35,18 @@ describe('functionConfig', () => {
       maxContext: 63,
       opGroups: 0x18,
       initDelay: 0,
+      cache: 'none',
+      readIndex: 'late',
+      reorder: 'off',
+      seed: 0,
       clearValid: 'on',
       errlog: 'pages',
+      strictReserved: 'off',
       strictDoorbell: 'off',
       ignoreChain: 'off',
       vendorInfo: 'off',
+      pollInvalid: 'off',
+      qos: 'off',
     });
     // sfunc apart, these are the published values.
     const rig = new Rig({ sfunc: 0x0801 });
@@ -82,6 +89,19 @@ describe('functionConfig', () => {
   it('words and flags: only the listed ones', () => {
     expect(errorOf(() => functionConfig({ errlog: 'page' as never })).hint).toBe('errlog is pages or pagesMinus1');
     expect(errorOf(() => functionConfig({ rkeyCap: 1 as never })).hint).toBe('rkeyCap is true or false');
+  });
+
+  it.each<[keyof FunctionConfig, string[]]>([
+    ['cache', ['none', 'start', 'sticky']],
+    ['readIndex', ['late', 'early']],
+    ['reorder', ['off', 'on']],
+    ['strictReserved', ['off', 'on']],
+    ['pollInvalid', ['off', 'on']],
+    ['qos', ['off', 'on']],
+  ])('ref §14.3 option %s is one of %j, by URI too, and the first is the default', (name, values) => {
+    expect(functionConfig()[name]).toBe(values[0]);
+    for (const value of values) expect(functionConfig(parse(`${name}=${value}`))[name]).toBe(value);
+    expect(errorOf(() => parse(`${name}=1`)).hint).toContain(values.join(' or '));
   });
 
   it('undefined is as if it were not there', () => {

@@ -1,9 +1,21 @@
 import type { FunctionConfig } from '../../src/function/config.js';
+import type { Fabric } from '../../src/function/fabric.js';
 import { SdxiFunction } from '../../src/function/function.js';
 import { Access, AddressSpaces } from '../../src/memory/address-space.js';
 import { Window } from '../../src/memory/window.js';
 import type { Tracer } from '../../src/observe/tracer.js';
-import { AKEY_ENT, ContextState, CXT_CTL, CXT_L1_ENT, CXT_L2_ENT, CXT_STS, FunctionState, type Layout, Reg } from '../../src/spec/index.js';
+import {
+  AKEY_ENT,
+  ContextState,
+  CXT_CTL,
+  CXT_L1_ENT,
+  CXT_L2_ENT,
+  CXT_STS,
+  FunctionState,
+  type Layout,
+  Reg,
+  RKEY_ENT,
+} from '../../src/spec/index.js';
 
 /** Where the rig puts things; far apart, so that a wrong address hits nothing. */
 export const LAYOUT = {
@@ -14,6 +26,8 @@ export const LAYOUT = {
   errorLog: 0x10_2000,
   /** Level-1 table of contexts 128 … 255. */
   l1Upper: 0x10_4000,
+  /** RKey table, 256 entries. */
+  rkeys: 0x10_6000,
   /** Each context has 256 KiB: CXT_CTL, CXT_STS, AKeys, Write_Index, CSBs on pages of their own, ring. */
   contexts: 0x20_0000,
   contextBytes: 0x4_0000,
@@ -46,6 +60,7 @@ export interface RigOptions {
   /** Every 4 KiB page is a mapping of its own, which {@link Rig.unmap} and {@link Rig.protect} can change. */
   pages?: boolean;
   vectors?: number;
+  fabric?: Fabric;
   tracer?: Tracer;
 }
 
@@ -80,6 +95,7 @@ export class Rig {
     else if (options.map !== false) this.map(LAYOUT.base, LAYOUT.bytes);
     this.fn = new SdxiFunction(config, {
       memory: this.memory,
+      fabric: options.fabric,
       tracer: options.tracer,
       interrupts: {
         vectors: options.vectors ?? 66,
@@ -230,6 +246,11 @@ export class Rig {
   /** Writes AKey entry `index` of a context. */
   akey(p: ContextPlace, index: number, fields: Record<string, number | bigint>): void {
     this.putFields(AKEY_ENT, p.akeys + 16 * index, fields);
+  }
+
+  /** An entry of this function's RKey table. */
+  rkey(index: number, fields: Record<string, number | bigint>): void {
+    this.putFields(RKEY_ENT, LAYOUT.rkeys + 16 * index, fields);
   }
 
   /** CXT_L2 and the error log as a driver programs them. */

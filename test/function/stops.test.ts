@@ -259,6 +259,22 @@ describe('S-75 CXT_STS can be read but not written', () => {
     if (_name === 'STOP_SF') expect(rig.fn.state).toBe(STOP);
     else expect(rig.readIndex(admin)).toBe(2);
   });
+
+  it('S-75 a doorbell that was in line when the context left the running set is gone with it: the next one loads', () => {
+    const rig = new Rig({}, { pages: true });
+    const admin = rig.activate();
+    const p = rig.running(1);
+    rig.protect(p.status, Access.READ);
+    rig.queue(admin, stop(1, 1));
+    rig.queue(p, nop({ csb: rig.csb(p) }), nop());
+    rig.drain();
+    expect(rig.records()).toEqual([record({ step: 5, sub: 2, context: 1 })]);
+    expect(rig.isValid(p, 0)).toBe(true);
+    rig.protect(p.status, Access.READ_WRITE);
+    rig.fn.ringDoorbell(1, 2);
+    rig.drain();
+    expect(rig.hex(p.status, 16)).toBe(status(RUN, 2));
+  });
 });
 
 describe('S-88 order inside a context is unaffected by slices', () => {

@@ -235,6 +235,24 @@ describe('timeouts and lost functions', () => {
     expect(user.length).toBe(1000);
   });
 
+  it('of two functions one dies: new work goes to the other', async () => {
+    const mover = await open('embedded:', { functions: 2 });
+    const source = mover.alloc(2 * MIB);
+    const buffer = mover.alloc(2 * MIB);
+    await mover.fill(source, 7);
+    await (mover.functions[0].driver.bus as EmbeddedBus).terminate();
+    // Whoever sends something there finds out.
+    expect((await rejection(mover.fill(buffer, 9))).code).toBe('ERR_SDXI_BUS_LOST');
+    for (let i = 0; i < 4; i++) {
+      await mover.fill(buffer, 9);
+      await mover.copy(source, buffer);
+      expect(buffer.equals(source)).toBe(true);
+    }
+    await (mover.functions[1].driver.bus as EmbeddedBus).terminate();
+    expect((await rejection(mover.fill(buffer, 1))).code).toBe('ERR_SDXI_BUS_LOST');
+    await mover.close();
+  });
+
   it('a function that was reset from outside is brought back', async () => {
     const { mover, bus } = await deafMover();
     const buffer = mover.alloc(4096);

@@ -60,12 +60,46 @@ describe('arguments that cannot be right', () => {
       ['embedded:', { adminTimeoutMs: 1n }],
       ['embedded:', { signal: {} }],
       ['embedded:', { bus: 5 }],
+      ['embedded:', { functons: 2 }],
     ]) {
       const error = await rejection(open(any(uri), any(options)));
       expect(error).toBeInstanceOf(SdxiError);
       expect(error.hint).toMatch(/./);
     }
     expect((await rejection(open('embedded:', { signal: AbortSignal.abort() }))).code).toBe('ERR_SDXI_ABORTED');
+  });
+});
+
+describe('misspelt options, and items of a batch', () => {
+  it('an option that does not exist is refused, with those that do', async () => {
+    const mover = await open('embedded:?inline=1');
+    const [a, b] = [mover.alloc(8), mover.alloc(8)];
+    const error = await rejection(mover.copy(a, b, any({ timeout: 5 })));
+    expect([error.code, error.fields.option, error.hint]).toEqual(['ERR_SDXI_ARGUMENT', 'timeout', 'they are: signal, timeoutMs']);
+    expect(() => mover.alloc(8, any({ align: 8 }))).toThrow(/align/);
+    await mover.close();
+  });
+
+  it('an item of a batch that is refused is named, and nothing of the batch is done', async () => {
+    const mover = await open('embedded:?inline=1');
+    const buffer = mover.alloc(64);
+    const fill = { op: 'fill' as const, destination: buffer, value: 1 };
+    for (const bad of [{ ...fill, value: 256 }, { ...fill, destination: Buffer.alloc(5) }, any({ op: 'move' }), any(null)]) {
+      const error = await rejection(mover.batch([fill, fill, bad, fill]));
+      expect(error.message).toMatch(/^item 2 of the batch: /);
+      expect(error.toJSON()).toMatchObject({ item: 2 });
+    }
+    expect(buffer.every((byte) => byte === 0)).toBe(true);
+    await mover.close();
+  });
+
+  it('timeoutMs 0 gives nothing time, and frees the memory all the same', async () => {
+    const mover = await open('embedded:');
+    const buffer = mover.alloc(64 * 2 ** 20);
+    expect((await rejection(mover.fill(buffer, 1, { timeoutMs: 0 }))).code).toBe('ERR_SDXI_TIMEOUT');
+    await mover.fill(buffer, 2);
+    expect(buffer.at(-1)).toBe(2);
+    await mover.close();
   });
 });
 

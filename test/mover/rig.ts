@@ -14,7 +14,8 @@ export function moverFixture(): (uri?: string | string[], options?: OpenOptions)
     await Promise.all(opened.splice(0).map((mover) => mover.close({ abort: true })));
   });
   return async (uri, options) => {
-    const mover = await open(uri, options);
+    // Patient: on a busy machine a stop may have to wait for its turn longer than a driver would.
+    const mover = await open(uri, { adminTimeoutMs: 5000, ...options });
     opened.push(mover);
     return mover;
   };

@@ -29,12 +29,20 @@ describe('sdxi bench', () => {
       machine: { cpu: expect.any(String), cores: NUMBER, node: process.version },
       roundTrip: { medianNs: NUMBER, p99Ns: NUMBER, samples: NUMBER },
       registerRead: { medianNs: NUMBER, p99Ns: NUMBER, samples: NUMBER },
+      qos: null,
       eventLoop: { bytes: 2 ** 30, offloaded: { p99Ms: NUMBER }, inline: { p99Ms: NUMBER } },
     });
     const shapes = json.rows.map(({ op, size, depth, contexts, span, functions }) => [op, size, depth, contexts, span, functions].join());
     const perContext = (n: number) => [`copy,64,1,${n}`, `copy,8192,1,${n}`, `copy,64,32,${n}`, `copy,8192,32,${n}`, `fill,8192,32,${n}`];
     expect(shapes).toEqual([...perContext(1), ...perContext(2)].map((row) => `${row},65536,2`));
     for (const row of json.rows) expect(row).toMatchObject({ nsPerOp: NUMBER, gbPerS: NUMBER, cpuNsPerOp: NUMBER, ratioToCpu: NUMBER });
+  });
+
+  it('S-45 --qos: the latency of an urgent context, round robin and weighted, side by side', { timeout: LIMIT_MS }, async () => {
+    const { code, json } = await hereJson<BenchJson>(['bench', '--sizes', '64', '--depth', '32', '--span', '64k', '--qos']);
+    expect(code).toBe(0);
+    const latency = { medianNs: NUMBER, p99Ns: NUMBER, samples: 800 };
+    expect(json).toMatchObject({ qos: { bulkContexts: 64, bulkBytes: 65536, urgentBytes: 64, off: latency, on: latency } });
   });
 
   it('text for people is one table', { timeout: LIMIT_MS }, async () => {

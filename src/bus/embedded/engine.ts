@@ -26,6 +26,8 @@ const TURNS_PER_LOOK = 64;
 const IDLE_SPIN_MS = 0.02;
 /** A sleeping engine looks around by itself at this pace, though nobody should count on it. */
 const SLEEP_MS = 1000;
+/** And at this pace while a slot has to be looked at without a doorbell (option `pollInvalid`): short for a producer, and next to no load. */
+const POLL_MS = 1;
 /** Loops between two publications of the counters while there is work. */
 const PUBLISH_LOOPS = 1024;
 
@@ -76,7 +78,7 @@ class Engine {
       } while (performance.now() < until);
     }
     this.publish();
-    channel.sleep(SLEEP_MS);
+    channel.sleep(this.fn.polls ? POLL_MS : SLEEP_MS);
   }
 
   private publish(): void {

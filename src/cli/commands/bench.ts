@@ -1,5 +1,6 @@
 import { type BenchReport, runBench } from '../../offload/bench/bench.js';
 import type { BenchRow } from '../../offload/bench/rows.js';
+import type { Latency } from '../../offload/bench/single.js';
 import type { LoopDelay } from '../../offload/latency.js';
 import { type CommandModule, withJson } from '../command.js';
 import { formatBytes, formatRatio, formatTable, formatTime, significant } from '../format.js';
@@ -13,6 +14,7 @@ interface BenchOptions {
   contexts: number[];
   span: number[];
   functions: number;
+  qos?: boolean;
 }
 
 const SIZES = [64, 256, 1024, 4096, 16384, 65536, 2 ** 18, 2 ** 20, 2 ** 21];
@@ -23,7 +25,10 @@ const SPANS = [128 * 1024, 64 * 2 ** 20];
 const HELP = `
 Each row is measured against the CPU's own copy (copyWithin) or fill in the same mapping, over the same span, in the same sizes and order:
 function and CPU take turns, and the medians count. What the function wrote is compared outside the timed region. A span is bytes of
-sources; the destinations behind them are as many. Sizes larger than a span are left out there.`;
+sources; the destinations behind them are as many. Sizes larger than a span are left out there.
+
+--qos measures how long one descriptor of 64 B on an urgent context (CXT_CTL.qos 3) takes while 64 others (qos 0) copy blocks of 64 KiB:
+on a function with qos=off, which gives turns round robin, and on one with qos=on, in alternating rounds of the same run.`;
 
 export const benchCommand: CommandModule = (program, terminal) => {
   const command = program
@@ -34,7 +39,8 @@ export const benchCommand: CommandModule = (program, terminal) => {
     .option('--depth <list>', 'descriptors in flight on each context', integersIn(1, 2 ** 20), DEPTHS)
     .option('--contexts <list>', 'contexts on each function', integersIn(1, 64), [1])
     .option('--span <list>', 'bytes of sources to walk over', parseSizes, SPANS)
-    .option('--functions <n>', 'functions, each with an engine thread of its own', integerIn(1, 64), 1);
+    .option('--functions <n>', 'functions, each with an engine thread of its own', integerIn(1, 64), 1)
+    .option('--qos', 'also: latency of an urgent context under 64 others, round robin and weighted');
   withJson(command)
     .addHelpText('after', HELP)
     .action(async (uri: string, options: BenchOptions) => {
@@ -45,7 +51,7 @@ export const benchCommand: CommandModule = (program, terminal) => {
 };
 
 async function run(terminal: Terminal, uri: string, options: BenchOptions, signal: AbortSignal): Promise<BenchReport> {
-  const { sizes, depth: depths, contexts, span: spans, functions } = options;
+  const { sizes, depth: depths, contexts, span: spans, functions, qos } = options;
   const bar = terminal.progress('bench', (rows) => `${rows} rows`);
   try {
     return await runBench({
@@ -55,6 +61,7 @@ async function run(terminal: Terminal, uri: string, options: BenchOptions, signa
       contexts,
       spans,
       functions,
+      qos,
       signal,
       onRow: (_row, done, total) => bar.update(done, total),
     });
@@ -70,7 +77,7 @@ function line(row: BenchRow, many: boolean): string[] {
   return [...bytes, ...where, formatTime(nsPerOp / 1e9), significant(gbPerS), formatTime(cpuNsPerOp / 1e9), formatRatio(ratioToCpu)];
 }
 
-function print(terminal: Terminal, { machine, rows, roundTrip, registerRead, eventLoop }: BenchReport): void {
+function print(terminal: Terminal, { machine, rows, roundTrip, registerRead, eventLoop, qos }: BenchReport): void {
   const { bold } = terminal.out;
   const { cpu, cores, node, platform, arch } = machine;
   terminal.print(bold(`${cpu}, ${cores} processors, Node ${node}, ${platform} ${arch}`));
@@ -88,4 +95,9 @@ function print(terminal: Terminal, { machine, rows, roundTrip, registerRead, eve
   const delay = ({ p99Ms, maxMs }: LoopDelay) => `${formatTime(p99Ms / 1000)} p99, ${formatTime(maxMs / 1000)} at most`;
   const { bytes, offloaded, inline } = eventLoop;
   terminal.print(`event loop late while mover.copy moves ${formatBytes(bytes)}: ${delay(offloaded)}; while the CPU does: ${delay(inline)}`);
+  if (qos === null) return;
+  const times = ({ medianNs, p99Ns }: Latency) => `${ns(medianNs)} median, ${ns(p99Ns)} p99`;
+  terminal.print(
+    `urgent ${formatBytes(qos.urgentBytes)} under ${qos.bulkContexts} contexts of ${formatBytes(qos.bulkBytes)}: qos=off ${times(qos.off)}; qos=on ${times(qos.on)}`,
+  );
 }

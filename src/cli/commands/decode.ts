@@ -15,6 +15,7 @@ import {
 } from '../../spec/index.js';
 import { type CommandModule, withJson } from '../command.js';
 import { formatTable, wrap } from '../format.js';
+import { existingFile } from '../parse.js';
 
 interface DecodeOptions {
   file?: string;
@@ -61,7 +62,7 @@ export const decodeCommand: CommandModule = (program, terminal) => {
 };
 
 function read(file: string): Buffer {
-  return readFileSync(file === '-' ? 0 : file);
+  return file === '-' ? readFileSync(0) : readFileSync(existingFile(file));
 }
 
 function nothingGiven(what: string): ArgumentError {

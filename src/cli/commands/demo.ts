@@ -3,7 +3,7 @@ import type { StepResult } from '../../offload/demo/step.js';
 import type { LoopDelay } from '../../offload/latency.js';
 import { type CommandModule, withJson } from '../command.js';
 import { formatBytes, formatRate, formatRatio, formatTable, formatTime } from '../format.js';
-import { corruptOption, namesOf } from '../parse.js';
+import { corruptOption, existingFile, namesOf } from '../parse.js';
 import { interruptible } from '../signals.js';
 import { ExitCode, type Terminal } from '../terminal.js';
 
@@ -26,7 +26,7 @@ export const demoCommand: CommandModule = (program, terminal, done) => {
     const report = await interruptible((signal) =>
       runDemo({
         uri: options.function,
-        file: options.file,
+        file: options.file === undefined ? undefined : existingFile(options.file),
         only: options.only,
         corrupt: options.corrupt,
         signal,

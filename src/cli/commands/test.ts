@@ -3,7 +3,7 @@ import { ArgumentError } from '../../errors.js';
 import { type DmatestReport, dmatest, failureLines, summaryLine } from '../../offload/dmatest.js';
 import { Functions } from '../../offload/functions.js';
 import { openLanes } from '../../offload/lane.js';
-import { randomSeed } from '../../offload/prng.js';
+import { randomSeed } from '../../prng.js';
 import { type CommandModule, withJson } from '../command.js';
 import { formatCount } from '../format.js';
 import { corruptOption, integerIn, parseSize } from '../parse.js';

@@ -1,9 +1,10 @@
 import { Access } from '../../memory/address-space.js';
 import { AdminOp, ContextState, ErrorStep, FunctionState, SubStep, SyncFilter, TWO32 } from '../../spec/index.js';
+import type { Range } from '../cache.js';
 import { type FunctionContext, Work } from '../context.js';
 import { type Core, Outcome } from '../core.js';
 import { START_RESULT } from '../state.js';
-import { readStatus, walkTables } from '../tables.js';
+import { readStatus, Walk, walkTables } from '../tables.js';
 
 /** Contexts that one turn of an admin operation looks at, so that a range of 65,536 holds nobody up. */
 const CONTEXTS_PER_TURN = 64;
@@ -22,10 +23,7 @@ const VF = 0x8000;
 const DB_VALUE_VALID = 0x4000;
 const HARD_STOP = 0x2000;
 
-interface Range {
-  first: number;
-  last: number;
-}
+const EVERY_CONTEXT: Range = { first: 0, last: 0xffff };
 
 function contextRange({ descriptor }: FunctionContext): Range {
   return { first: descriptor[2] & 0xffff, last: descriptor[2] >>> 16 };
@@ -87,15 +85,11 @@ export function administer(core: Core, admin: FunctionContext, operation: number
       return stop(core, admin, host);
     case AdminOp.SYNC:
       return sync(core, admin);
-    case AdminOp.CXT_UPD:
-      reloadRunning(core, contextRange(admin));
-      return Outcome.DONE;
     case AdminOp.FN_UPD:
-      reloadRunning(core, { first: 0, last: 0xffff });
-      return Outcome.DONE;
+    case AdminOp.CXT_UPD:
     case AdminOp.AKEY_UPD:
     case AdminOp.RKEY_UPD:
-      // Keys are read anew at each use: there is no copy to drop (ref §4.11, S-108).
+      update(core, admin, operation);
       return Outcome.DONE;
     default:
       return adminInterrupt(core, admin);
@@ -132,7 +126,7 @@ function startOne(core: Core, target: FunctionContext, resume: boolean, host: Ad
     host.startContext(target);
     return true;
   }
-  if (!walkTables(core, target)) return false;
+  if (!walkTables(core, target, Walk.START)) return false;
   const state = readStatus(core, target);
   if (state < 0) return false;
   const result = START_RESULT[state][resume ? 'resume' : 'normal'];
@@ -170,7 +164,7 @@ function stop(core: Core, admin: FunctionContext, host: AdminHost): Outcome {
 /** SYNC: waits until what its filter names is over. Ref §5.6, S-54, S-108. */
 function sync(core: Core, admin: FunctionContext): Outcome {
   const filter = admin.descriptor[1] & 7;
-  const range = filter === SyncFilter.FN || filter === SyncFilter.RKEY ? { first: 0, last: 0xffff } : contextRange(admin);
+  const range = filter === SyncFilter.FN || filter === SyncFilter.RKEY ? EVERY_CONTEXT : contextRange(admin);
   if (filter === SyncFilter.STOP) {
     for (const context of runningIn(core, range)) if (context !== admin && context.stop !== 'none') return Outcome.WAIT;
     return Outcome.DONE;
@@ -187,9 +181,21 @@ function sync(core: Core, admin: FunctionContext): Outcome {
   return Outcome.DONE;
 }
 
-/** CXT_UPD, FN_UPD: running contexts load again before their next descriptor (S-108). */
-function reloadRunning(core: Core, range: Range): void {
-  for (const context of runningIn(core, range)) context.reload = true;
+/** *_UPD: copies are dropped (ref §4.11); running contexts whose tables have changed load again before their next descriptor (S-108). */
+function update({ contexts, copies, registers }: Core, admin: FunctionContext, operation: number): void {
+  if (operation === AdminOp.AKEY_UPD) {
+    copies?.akeysChanged(contextRange(admin), keyRange(admin));
+    return;
+  }
+  if (operation === AdminOp.RKEY_UPD) {
+    copies?.rkeysChanged(keyRange(admin));
+    return;
+  }
+  const range = operation === AdminOp.FN_UPD ? EVERY_CONTEXT : contextRange(admin);
+  if (operation === AdminOp.FN_UPD) copies?.functionChanged(registers);
+  else copies?.contextsChanged(range, admin.descriptor[1] & 7);
+  for (const context of contexts.values())
+    if (context.running && context.number >= range.first && context.number <= range.last) context.reload = true;
 }
 
 /** ADM_INTR: the vector stands in the descriptor (S-26). */

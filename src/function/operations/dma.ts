@@ -1,6 +1,6 @@
 import { Access, type AddressSpace, type Mapping } from '../../memory/address-space.js';
 import { ErrorStep, REPCOPY_BLOCK, SubStep, TWO32, WRT_IMM_MAX } from '../../spec/index.js';
-import { resolveSpace } from '../access.js';
+import { resolveSpace, stoppedPeer } from '../access.js';
 import { type FunctionContext, Work } from '../context.js';
 import { type Core, Outcome } from '../core.js';
 
@@ -61,6 +61,12 @@ function failBuffer(core: Core, space: AddressSpace | undefined, address: number
   return core.failAccess(ErrorStep.DSC_BUF, space, address, 1, operand);
 }
 
+/** The function that an operand lies in stopped in the middle of the operation: the access is refused (S-99). */
+function failStopped(core: Core, context: FunctionContext, operand: number): typeof Outcome.FAILED {
+  const address = (operand === 0 ? context.sourceAddress : context.destinationAddress) + context.done;
+  return core.fail(ErrorStep.DSC_BUF, SubStep.DAF, operand, address);
+}
+
 /** size field of the descriptor: bytes − 1. */
 function sizeOf(context: FunctionContext): number {
   return context.descriptor[1] + 1;
@@ -100,8 +106,10 @@ export function copy(core: Core, context: FunctionContext): Outcome {
   const akey0 = akeys & 0xffff;
   const akey1 = akeys >>> 16;
   if (!resolveSpace(core, context, akey0, 0)) return Outcome.FAILED;
-  if (akey1 === akey0) context.destination = context.source;
-  else if (!resolveSpace(core, context, akey1, 1)) return Outcome.FAILED;
+  if (akey1 === akey0) {
+    context.destination = context.source;
+    context.destinationPeer = context.sourcePeer;
+  } else if (!resolveSpace(core, context, akey1, 1)) return Outcome.FAILED;
 
   const from = descriptor[5] * TWO32 + descriptor[4];
   const to = descriptor[7] * TWO32 + descriptor[6];
@@ -111,33 +119,36 @@ export function copy(core: Core, context: FunctionContext): Outcome {
   context.total = size;
   context.done = 0;
   context.backward = source === destination && to > from && to < from + size;
-  if (context.backward) limitBackward(context);
+  context.measured = 0;
   return copySlice(core, context);
 }
 
-/**
- * A copy that runs from the end must still move nothing beyond the first byte that cannot be accessed (S-41): it is
- * shortened to what can, and fails there once that is moved.
- */
-function limitBackward(context: FunctionContext): void {
-  const { source, destination, total } = context;
-  if (!source || !destination) return;
-  context.total = Math.min(
-    reachable(source, context.sourceAddress, total, Access.READ),
-    reachable(destination, context.destinationAddress, total, Access.WRITE),
-  );
-}
+/** Mappings of each side that one turn looks at before a backward copy begins. */
+const MAPPINGS_PER_TURN = 256;
 
-/** Bytes from `address` on that can be accessed this way, up to `length`. */
-function reachable(space: AddressSpace, address: number, length: number, access: number): number {
-  let bytes = 0;
-  for (const piece of space.translate(address, length, access)) bytes += piece.length;
-  return bytes;
+/**
+ * A copy that runs from the end must still move nothing beyond the first byte that cannot be accessed (S-41): before it begins,
+ * it is shortened to what can, and fails there once that is moved. A guest decides how many mappings that concerns, so a turn
+ * looks at some of them only.
+ * @returns true when all have been looked at
+ */
+function measure(context: FunctionContext, source: AddressSpace, destination: AddressSpace): boolean {
+  for (let looks = 0; looks < MAPPINGS_PER_TURN && context.measured < context.total; looks++) {
+    const from = context.sourceAddress + context.measured;
+    const to = context.destinationAddress + context.measured;
+    const sourceMap = source.find(from, 1, Access.READ);
+    const destinationMap = destination.find(to, 1, Access.WRITE);
+    if (!sourceMap || !destinationMap) context.total = context.measured;
+    else context.measured += Math.min(context.total - context.measured, sourceMap.end - from, destinationMap.end - to);
+  }
+  return context.measured === context.total;
 }
 
 /** Moves the next slice of a copy. */
 export function copySlice(core: Core, context: FunctionContext): Outcome {
   context.work = Work.COPY;
+  const gone = stoppedPeer(context);
+  if (gone >= 0) return failStopped(core, context, gone);
   const { source, destination } = context;
   if (!source) return failBuffer(core, undefined, context.sourceAddress, 0);
   if (!destination) {
@@ -146,6 +157,7 @@ export function copySlice(core: Core, context: FunctionContext): Outcome {
     const readable = source.find(from, 1, Access.READ) !== undefined;
     return readable ? failBuffer(core, undefined, context.destinationAddress, 1) : failBuffer(core, source, from, 0);
   }
+  if (context.backward && !measure(context, source, destination)) return Outcome.MORE;
   const sliceEnd = Math.min(context.done + SLICE_BYTES, context.total);
   while (context.done < sliceEnd) {
     const left = sliceEnd - context.done;
@@ -257,6 +269,8 @@ function readBytes(core: Core, context: FunctionContext, space: AddressSpace | u
 /** Fills the next slice of a REPCOPY's destination. */
 export function fillSlice(core: Core, context: FunctionContext): Outcome {
   context.work = Work.FILL;
+  const gone = stoppedPeer(context);
+  if (gone >= 0) return failStopped(core, context, gone);
   const space = context.destination;
   if (!space) return failBuffer(core, undefined, context.destinationAddress, 1);
   const block = context.block as Uint8Array;

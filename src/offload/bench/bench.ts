@@ -3,12 +3,13 @@ import type { SdxiDriver } from '../../driver/index.js';
 import { ArgumentError } from '../../errors.js';
 import { allocateRegion } from '../../memory/index.js';
 import { open } from '../../mover/index.js';
+import { Prng } from '../../prng.js';
 import { compareEventLoop, type LoopComparison } from '../event-loop.js';
 import { Functions } from '../functions.js';
 import { closeAll } from '../lane.js';
-import { Prng } from '../prng.js';
 import { type Machine, thisMachine } from './machine.js';
 import { type PumpLane, runCpuPass, runPass } from './pump.js';
+import { compareQos, type QosComparison } from './qos.js';
 import { type BenchRow, type Ground, measureRow, type RowShape } from './rows.js';
 import { type Latency, registerRead, roundTrip } from './single.js';
 
@@ -23,6 +24,8 @@ export interface BenchOptions {
   contexts: number[];
   /** Bytes of sources that a row walks over, and of destinations behind them. */
   spans: number[];
+  /** Also compare arbitration without and with option `qos`. */
+  qos?: boolean;
   signal?: AbortSignal;
   onRow?: (row: BenchRow, done: number, total: number) => void;
 }
@@ -38,6 +41,8 @@ export interface BenchReport {
   registerRead: Latency;
   /** The event loop while `mover.copy` moves 1 GiB. */
   eventLoop: LoopComparison;
+  /** An urgent context beside 64 that copy; null unless asked for. */
+  qos: QosComparison | null;
 }
 
 type Single = Pick<BenchReport, 'roundTrip' | 'registerRead'>;
@@ -114,7 +119,8 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
   }
   const { rows, single } = await measureRings(options, shapes);
   const eventLoop = await measureLoop(options);
-  return { machine: thisMachine(), uri: options.uri, functions: options.functions, rows, ...single, eventLoop };
+  const qos = options.qos ? await compareQos(options.uri, options.signal) : null;
+  return { machine: thisMachine(), uri: options.uri, functions: options.functions, rows, ...single, eventLoop, qos };
 }
 
 /** `mover.copy` of 1 GiB in one call, if there is memory for twice as much. */

@@ -13,7 +13,8 @@ export interface Latency {
   samples: number;
 }
 
-function latencyOf(samples: Float64Array): Latency {
+/** Median and 99th percentile of times in nanoseconds. */
+export function latencyOf(samples: Float64Array): Latency {
   return { medianNs: median(samples), p99Ns: percentile(samples, 99), samples: samples.length };
 }
 

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Prng } from '../../prng.js';
 import { type BlockMover, copyFile } from '../file-copy.js';
-import { Prng } from '../prng.js';
 import { rates, type Stage, type StepResult, timed } from './step.js';
 
 const MIB = 2 ** 20;

@@ -1,4 +1,5 @@
 /** The function and the reference side by side: the same software works on both, and the reference follows each turn. */
+import type { FunctionConfig } from '../../../src/function/index.js';
 import { FunctionState, Reg } from '../../../src/spec/index.js';
 import { L1, L2, LOG, type Piece, type Place, type Setup } from './estate.js';
 import type { Event } from './program.js';
@@ -20,8 +21,8 @@ type Turn = (context: Inside, maxTurns: number, bytesLimit: number) => number;
 export class Lockstep extends Witness {
   private readonly undo: (() => void)[] = [];
 
-  constructor(setup: Setup, sabotage: Sabotage = {}) {
-    super(setup, sabotage);
+  constructor(setup: Setup, sabotage: Sabotage = {}, options: Partial<FunctionConfig> = {}) {
+    super(setup, sabotage, options);
     this.program();
     this.follow();
     this.activate(true);
@@ -209,7 +210,16 @@ export class Lockstep extends Witness {
 
   /** From now on the reference follows each turn of the function. */
   private follow(): void {
-    const { engine } = this.fn as unknown as { engine: { turn: Turn } };
+    const { engine } = this.fn as unknown as { engine: { turn: Turn; watch?: { look(ring: (number: number) => void): void } } };
+    // A slot that became valid is as good as a doorbell.
+    const look = engine.watch?.look.bind(engine.watch);
+    if (engine.watch && look) {
+      engine.watch.look = (ring) =>
+        look((number) => {
+          this.reference.ring(number);
+          ring(number);
+        });
+    }
     const turn = engine.turn.bind(engine);
     engine.turn = (context, maxTurns, bytesLimit) => {
       const abandons = context.stop === 'hard';
@@ -320,8 +330,8 @@ export class Lockstep extends Witness {
   }
 
   /** The whole program; then nothing may be left undone. */
-  static run(setup: Setup, events: Event[], sabotage?: Sabotage): Lockstep {
-    const lockstep = new Lockstep(setup, sabotage);
+  static run(setup: Setup, events: Event[], sabotage?: Sabotage, options?: Partial<FunctionConfig>): Lockstep {
+    const lockstep = new Lockstep(setup, sabotage, options);
     for (const event of events) lockstep.apply(event);
     lockstep.drain();
     return lockstep;

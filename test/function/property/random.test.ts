@@ -30,4 +30,14 @@ describe('random programs, compared with a sequential reference', () => {
       { numRuns: RUNS || 120 },
     );
   });
+
+  // These options change when something is looked at and whose turn it is, not what a turn does.
+  it('weighted turns, and slots that are looked at without a doorbell', { timeout: 600_000 }, () => {
+    fc.assert(
+      fc.property(setups({ contexts: 3, large: 0 }), programs({ contexts: 3, large: false, events: 50 }), (setup, events) => {
+        Lockstep.run(setup, events, {}, { qos: 'on', pollInvalid: 'on' });
+      }),
+      { numRuns: RUNS || 100 },
+    );
+  });
 });

@@ -59,7 +59,7 @@ export abstract class Software {
     for (const place of places) {
       const { setup, number } = place;
       const control = table(place.control, 64).fill(0);
-      control.writeBigUInt64LE(BigInt(place.ring) | 0x11n | (setup.csa ? 0x20n : 0n));
+      control.writeBigUInt64LE(BigInt(place.ring) | 0x11n | BigInt((number & 3) << 2) | (setup.csa ? 0x20n : 0n));
       control.writeUInt32LE(setup.ringEntries, 8);
       control.writeBigUInt64LE(BigInt(place.status) | 0xfn, 16);
       control.writeBigUInt64LE(BigInt(place.writeIndex) | 7n, 24);

@@ -32,7 +32,7 @@ export class Witness extends Software {
   protected logOn = true;
   protected loud = true;
 
-  constructor(setup: Setup, sabotage: Sabotage = {}) {
+  constructor(setup: Setup, sabotage: Sabotage = {}, options: Partial<FunctionConfig> = {}) {
     const windows: Window[] = [];
     const estate = new Estate(setup);
     super(setup, estate, (byteLength) => {
@@ -51,7 +51,7 @@ export class Witness extends Software {
       this.mapReal(piece);
     }
     sabotage.spaces?.(this.spaces);
-    const config: Partial<FunctionConfig> = { csCap: setup.csCap, maxContext: 63 };
+    const config: Partial<FunctionConfig> = { csCap: setup.csCap, maxContext: 63, ...options };
     this.fn = new SdxiFunction(config, {
       memory: this.spaces,
       interrupts: { vectors: VECTORS, raise: (vector) => this.interrupts[vector]++ },

@@ -1,4 +1,4 @@
-import { hi32, lo32 } from '../spec/u64.js';
+import { hi32, lo32 } from './spec/u64.js';
 
 /** One step of splitmix32: spreads a small seed over the state of the generator below. */
 function splitmix(state: number): number {

@@ -1,0 +1,119 @@
+import type { RegisterFile } from './registers.js';
+
+/** The tables of whose entries a function may keep copies. Ref §4.11. */
+export const Table = { L2: 0, L1: 1, CTL: 2, AKEY: 3, RKEY: 4 } as const;
+export type Table = (typeof Table)[keyof typeof Table];
+
+/** Inclusive. */
+export interface Range {
+  first: number;
+  last: number;
+}
+
+/** Bits of CXT_UPD's cflags: which level has changed. Ref §5.6. */
+const CHANGED = { L2: 1, L1: 2, CTL: 4 } as const;
+
+const EVERYTHING: Range = { first: 0, last: 0xffff };
+/** A guest decides how many entries are used, so the oldest copy makes room beyond this number. */
+const COPIES_MAX = 65_536;
+
+const one = (number: number): Range => ({ first: number, last: number });
+const holds = ({ first, last }: Range, number: number): boolean => number >= first && number <= last;
+
+/**
+ * Copies of table entries, and of the registers that lead to them: options `cache=start` and `cache=sticky`, ref §4.11.
+ *
+ * Copies are named by table, owner (a context; 0 where the function owns the table) and index (a key, an L2 index; 0 where an
+ * owner has one entry). An entry with vl = 0 is never handed to {@link keep} (O-15).
+ */
+export class EntryCache {
+  /** MMIO_CXT_L2 and fn_pasid as of activation or the last FN_UPD (S-49). */
+  level2 = 0;
+  functionPasid = -1;
+  private readonly sticky: boolean;
+  private readonly copies: readonly Map<number, Uint32Array>[] = Object.values(Table).map(() => new Map());
+
+  constructor(mode: 'start' | 'sticky') {
+    this.sticky = mode === 'sticky';
+  }
+
+  /**
+   * The copy of an entry.
+   * @param fresh the entry is read for a start or a load: with `cache=start` the copy is refreshed then
+   */
+  find(table: Table, owner: number, index: number, fresh = false): Uint32Array | undefined {
+    return fresh && !this.sticky ? undefined : this.copies[table].get(owner * 65_536 + index);
+  }
+
+  /** Copies an entry whose vl is 1: `length` dwords from `word` on. @returns the copy */
+  keep(table: Table, owner: number, index: number, u32: Uint32Array, word: number, length: number): Uint32Array {
+    const copies = this.copies[table];
+    const name = owner * 65_536 + index;
+    const copy = u32.slice(word, word + length);
+    copies.delete(name);
+    if (copies.size >= COPIES_MAX) copies.delete(copies.keys().next().value as number);
+    copies.set(name, copy);
+    return copy;
+  }
+
+  /** A context is loaded or started: with `cache=start` its keys are read again. */
+  contextLoaded(number: number): void {
+    if (!this.sticky) this.drop(Table.AKEY, one(number), EVERYTHING);
+  }
+
+  /** CXT_UPD: what it names, and the levels below that; keys have an update of their own (F-12). */
+  contextsChanged(contexts: Range, levels: number): void {
+    if ((levels & CHANGED.L2) !== 0) this.drop(Table.L2, one(0), { first: contexts.first >>> 7, last: contexts.last >>> 7 });
+    if ((levels & (CHANGED.L2 | CHANGED.L1)) !== 0) this.drop(Table.L1, contexts, EVERYTHING);
+    if ((levels & (CHANGED.L2 | CHANGED.L1 | CHANGED.CTL)) !== 0) this.drop(Table.CTL, contexts, EVERYTHING);
+  }
+
+  /** AKEY_UPD. */
+  akeysChanged(contexts: Range, keys: Range): void {
+    this.drop(Table.AKEY, contexts, keys);
+  }
+
+  /** RKEY_UPD. */
+  rkeysChanged(keys: Range): void {
+    this.drop(Table.RKEY, one(0), keys);
+  }
+
+  /** FN_UPD: the registers are looked at again, and so is everything below them. */
+  functionChanged(registers: RegisterFile): void {
+    this.clear();
+    this.activated(registers);
+  }
+
+  activated({ level2, functionPasid }: RegisterFile): void {
+    this.level2 = level2;
+    this.functionPasid = functionPasid;
+  }
+
+  /** A context has stopped. */
+  contextStopped(number: number): void {
+    if (!this.sticky) this.dropContext(number);
+  }
+
+  /** The function has stopped. Nobody can tell it of changes below context 0 before that runs again, so those are not kept. */
+  functionStopped(): void {
+    if (!this.sticky) {
+      this.clear();
+      return;
+    }
+    this.dropContext(0);
+    this.drop(Table.L2, one(0), one(0));
+  }
+
+  clear(): void {
+    for (const copies of this.copies) copies.clear();
+  }
+
+  private dropContext(number: number): void {
+    for (const table of [Table.L1, Table.CTL, Table.AKEY]) this.drop(table, one(number), EVERYTHING);
+  }
+
+  private drop(table: Table, owners: Range, indexes: Range): void {
+    const copies = this.copies[table];
+    for (const name of copies.keys()) if (holds(owners, Math.floor(name / 65_536)) && holds(indexes, name % 65_536)) copies.delete(name);
+  }
+}

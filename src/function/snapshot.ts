@@ -1,0 +1,98 @@
+import { createHash } from 'node:crypto';
+import { SdxiError } from '../errors.js';
+import { FunctionState, Reg } from '../spec/index.js';
+import type { Core } from './core.js';
+
+/**
+ * What a stopped function is, besides the memory it works on: its registers. Contexts, rings and indexes lie in memory, which
+ * travels beside the snapshot. Ref §10.
+ */
+export interface FunctionSnapshot {
+  format: 'sdxi-function';
+  version: typeof SNAPSHOT_VERSION;
+  /** CAP0, CAP1 and VERSION: whoever takes over must report the same, for software has read them. */
+  capabilities: Record<string, string>;
+  /** Everything that software or the function can have changed; 64-bit values in hexadecimal. */
+  registers: Record<string, string>;
+  /** SHA-256 of all of the above, in hexadecimal. */
+  checksum: string;
+}
+
+export const SNAPSHOT_VERSION = 1;
+
+const CAPABILITIES = ['CAP0', 'CAP1', 'VERSION'] as const;
+/** In the order of ref §2.2. ERR_STS is written as it was, not as software would: it is RW1C (ref §10). */
+const REGISTERS = ['CTL0', 'GRP_ENUM', 'CTL2', 'CXT_L2', 'RKEY', 'ERR_CTL', 'ERR_STS', 'ERR_CFG', 'ERR_WRT', 'ERR_RD'] as const;
+
+function refuse(what: string, hint: string, fields: Record<string, unknown> = {}): never {
+  throw new SdxiError('ERR_SDXI_STATE', what, { hint, fields });
+}
+
+function checksum({ format, version, capabilities, registers }: Omit<FunctionSnapshot, 'checksum'>): string {
+  const inOrder = (names: readonly string[], values: Record<string, string>) => names.map((name) => [name, values[name]]);
+  const text = JSON.stringify([format, version, inOrder(CAPABILITIES, capabilities), inOrder(REGISTERS, registers)]);
+  return createHash('sha256').update(text).digest('hex');
+}
+
+function assertStopped(core: Core, what: string): void {
+  if (core.registers.state === FunctionState.STOP) return;
+  refuse(`a function that is not stopped cannot be ${what}`, 'request STOP_SF and wait for GSV_STOP first (ref §3.5)', {
+    state: core.registers.state,
+  });
+}
+
+/** @throws SdxiError ERR_SDXI_STATE unless the function is in GSV_STOP */
+export function takeSnapshot(core: Core): FunctionSnapshot {
+  assertStopped(core, 'saved');
+  const read = (names: readonly (keyof typeof Reg)[]) =>
+    Object.fromEntries(names.map((name) => [name, `0x${core.registers.get64(Reg[name]).toString(16)}`]));
+  const content = {
+    format: 'sdxi-function',
+    version: SNAPSHOT_VERSION,
+    capabilities: read(CAPABILITIES),
+    registers: read(REGISTERS),
+  } as const;
+  return { ...content, checksum: checksum(content) };
+}
+
+/** A register's value as it stands in a snapshot, or undefined. */
+function savedValue(values: unknown, name: string): bigint | undefined {
+  const text = (values as Record<string, unknown> | undefined)?.[name];
+  return typeof text === 'string' && /^0x[0-9a-f]{1,16}$/.test(text) ? BigInt(text) : undefined;
+}
+
+/**
+ * Takes a snapshot over, whole or not at all.
+ * @throws SdxiError ERR_SDXI_STATE unless the function is in GSV_STOP, and for a snapshot of another version, of a function with
+ * other capabilities, or that was changed
+ */
+export function applySnapshot(core: Core, snapshot: FunctionSnapshot): void {
+  assertStopped(core, 'restored');
+  const { format, version } = snapshot ?? {};
+  if (format !== 'sdxi-function')
+    refuse('this is no snapshot of a function', 'give what snapshot() returned, or its JSON parsed', { format });
+  if (version !== SNAPSHOT_VERSION) {
+    refuse(`a snapshot of version ${String(version)} is not known`, `this version of sdxi reads version ${SNAPSHOT_VERSION}`, { version });
+  }
+  for (const [part, names] of [['capabilities', CAPABILITIES] as const, ['registers', REGISTERS] as const]) {
+    for (const name of names) {
+      if (savedValue(snapshot[part], name) === undefined)
+        refuse(`the snapshot has no valid ${part}.${name}`, 'it was changed or cut short', { name });
+    }
+  }
+  if (snapshot.checksum !== checksum(snapshot)) {
+    refuse('the snapshot was changed: its checksum does not fit', 'save again; a snapshot is not for editing');
+  }
+  for (const name of CAPABILITIES) {
+    const value = savedValue(snapshot.capabilities, name);
+    const own = core.registers.get64(Reg[name]);
+    if (value !== own) {
+      refuse(`the snapshot is of a function with another ${name}`, 'make this one with the same options (ref §2.7, §2.8)', {
+        name,
+        saved: value,
+        own,
+      });
+    }
+  }
+  for (const name of REGISTERS) core.registers.load(Reg[name], savedValue(snapshot.registers, name) as bigint);
+}
