@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { ArgumentError, SdxiError } from '../errors.js';
 import type { CommandModule } from './command.js';
 import { benchCommand } from './commands/bench.js';
+import { conformCommand } from './commands/conform.js';
 import { copyCommand } from './commands/copy.js';
 import { decodeCommand } from './commands/decode.js';
 import { demoCommand } from './commands/demo.js';
@@ -12,7 +13,16 @@ import { testCommand } from './commands/test.js';
 import { InterruptedError } from './signals.js';
 import { ExitCode, Terminal } from './terminal.js';
 
-const COMMANDS: readonly CommandModule[] = [demoCommand, copyCommand, testCommand, listCommand, infoCommand, decodeCommand, benchCommand];
+const COMMANDS: readonly CommandModule[] = [
+  demoCommand,
+  copyCommand,
+  testCommand,
+  conformCommand,
+  listCommand,
+  infoCommand,
+  decodeCommand,
+  benchCommand,
+];
 
 const EPILOGUE = `
 Exit status:

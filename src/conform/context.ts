@@ -1,4 +1,4 @@
-import { AKEY_ENT, ContextState, CXT_CTL, CXT_L1_ENT, CXT_STS, nameOf, RKEY_ENT } from '../spec/index.js';
+import { AKEY_ENT, ContextState, CXT_CTL, CXT_L1_ENT, CXT_STS, DescriptorFlag, nameOf, RKEY_ENT } from '../spec/index.js';
 import { equal, holds } from './check.js';
 import type { Block } from './memory.js';
 import { type Dsc, type Fields, withCsb } from './program.js';
@@ -189,7 +189,10 @@ export class TestContext {
   /** Submits, with a completion block on the last one, and waits until all have completed without an error. */
   async run(...dscs: Dsc[]): Promise<Csb> {
     const csb = this.t.csb();
-    this.submit(...dscs.slice(0, -1), withCsb(dscs[dscs.length - 1], csb.iova));
+    const last = withCsb(dscs[dscs.length - 1], csb.iova);
+    // fe: unordered functions complete the last one last, too.
+    if (dscs.length > 1) last[0] |= DescriptorFlag.FE;
+    this.submit(...dscs.slice(0, -1), last);
     await this.completed(csb);
     return csb;
   }

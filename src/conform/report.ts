@@ -2,8 +2,8 @@ import type { CheckResult } from './check.js';
 import type { ConformanceReport } from './run.js';
 
 /** Results of each section, in the order of the reference. */
-export function bySection(checks: readonly CheckResult[]): Map<string, CheckResult[]> {
-  const sections = new Map<string, CheckResult[]>();
+export function bySection<T extends { readonly section: string }>(checks: readonly T[]): Map<string, T[]> {
+  const sections = new Map<string, T[]>();
   for (const check of checks) {
     const list = sections.get(check.section);
     if (list) list.push(check);

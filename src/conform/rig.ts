@@ -82,10 +82,11 @@ export class Rig {
   silent = 0;
   private readonly limits: RigLimits;
   private readonly tables = new Map<number, Block>();
-  private readonly rung = new Map<number, TestContext>();
   private interrupts: number[] = [];
   private fence: TestContext | undefined;
   private deadline = Number.POSITIVE_INFINITY;
+  /** A context was rung since the last RESET that did something. */
+  private remembers = false;
 
   constructor(bus: Bus, limits: RigLimits) {
     this.bus = bus;
@@ -124,6 +125,7 @@ export class Rig {
   }
 
   doorbell(context: number, value = 0): void {
+    this.remembers = true;
     this.bus.writeDoorbell(doorbellOffset(context, this.caps.dbStride), value);
   }
 
@@ -258,8 +260,9 @@ export class Rig {
     this.fence = undefined;
     this.log.reset();
     this.tables.clear();
-    this.rung.clear();
+    await this.forget();
     await this.toStop();
+    this.remembers = false;
     this.request(FunctionRequest.RESET);
     this.write(Reg.CTL2, defaultLimits(bus));
     for (const register of [Reg.CXT_L2, Reg.RKEY, Reg.ERR_CTL, Reg.ERR_CFG, Reg.ERR_WRT, Reg.ERR_RD]) this.write(register, 0n);
@@ -281,6 +284,18 @@ export class Rig {
     this.mem.close();
   }
 
+  /**
+   * A function that was stopped softly may still know its contexts, and copies of their tables (ref §4.11); RESET makes it forget both, but
+   * in STOP it does nothing (O-7). So it has to be ACTIVE for a moment.
+   */
+  private async forget(): Promise<void> {
+    if (!this.remembers || this.functionState !== FunctionState.STOP) return;
+    this.write(Reg.CXT_L2, 0n);
+    this.write(Reg.ERR_CFG, 0n);
+    this.request(FunctionRequest.ACTIVE);
+    await this.functionBecomes(FunctionState.ACTIVE);
+  }
+
   /** From whatever a check left behind. */
   private async toStop(): Promise<void> {
     if (this.functionState === FunctionState.STOP) return;
@@ -289,6 +304,7 @@ export class Rig {
     this.request(FunctionRequest.RESET);
     try {
       await this.functionBecomes(FunctionState.STOP);
+      this.remembers = false;
     } catch (error) {
       if (!(error instanceof CheckFailure)) throw error;
       this.bus.reset();

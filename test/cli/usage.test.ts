@@ -7,11 +7,11 @@ describe('sdxi: usage', () => {
   it('help names every command and the exit codes, on stdout, exit 0', async () => {
     const { code, stdout, stderr } = await sdxi(['--help']);
     expect([code, stderr]).toEqual([0, '']);
-    for (const text of ['demo', 'copy', 'test', 'list', 'info', 'decode', 'bench', 'Exit status', 'NO_COLOR'])
+    for (const text of ['demo', 'copy', 'test', 'conform', 'list', 'info', 'decode', 'bench', 'Exit status', 'NO_COLOR'])
       expect(stdout).toContain(text);
   });
 
-  it.each(['demo', 'copy', 'test', 'list', 'info', 'decode', 'bench'])(
+  it.each(['demo', 'copy', 'test', 'conform', 'list', 'info', 'decode', 'bench'])(
     '%s --help shows its options, --json among them',
     async (command) => {
       const { code, stdout } = await here([command, '--help']);

@@ -4,7 +4,22 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
 /** The floors of the house, top first: a file imports from its own floor and from those below it. docs/architecture.md draws them. */
-const FLOORS = ['index', 'cli', 'conform', 'offload', 'mover', 'driver', 'bus', 'function', 'observe', 'memory', 'prng', 'spec', 'native', 'errors'];
+const FLOORS = [
+  'index',
+  'cli',
+  'conform',
+  'offload',
+  'mover',
+  'driver',
+  'bus',
+  'function',
+  'observe',
+  'memory',
+  'prng',
+  'spec',
+  'native',
+  'errors',
+];
 
 /** Floors that may not be imported from everywhere above: `only` lists who may, as path prefixes under src/. */
 const RESERVED: { floor: string; only: string[]; why: string }[] = [

@@ -1,5 +1,5 @@
 import { Access } from '../../memory/index.js';
-import { ContextState, Reg } from '../../spec/index.js';
+import { ContextState, FunctionRequest, FunctionState, Reg } from '../../spec/index.js';
 import { decision, equal, requirement, section, skip } from '../check.js';
 import type { ContextOptions, Failure, TestContext } from '../context.js';
 import { anything, nop, patched, withCsb } from '../program.js';
@@ -78,8 +78,10 @@ export const errorChecks = section(
     await t.log.expect({ step: 2, sub: 3, context: 0 });
   }),
   decision('load.l2-unmapped', 'CXT_L2 points nowhere: step 2, sub 1', 'ref §8.3 row 2, S-91', async (t) => {
-    await t.activate({ admin: false });
+    t.log.initialize();
     t.write(Reg.CXT_L2, t.mem.hole);
+    t.request(FunctionRequest.ACTIVE);
+    await t.functionBecomes(FunctionState.ACTIVE);
     t.doorbell(0);
     await t.log.expect({ step: 2, sub: 1, context: 0 });
   }),
@@ -249,7 +251,7 @@ export const errorChecks = section(
   requirement('error.later-untouched', 'descriptors behind the failed one are left alone', 'ref §6.4', async (t) => {
     const context = await t.worker();
     const later = t.csb();
-    context.submit(nop({ subtype: 0x7f }), withCsb(nop(), later.iova), nop());
+    context.submit(nop({ subtype: 0x7f }), withCsb(nop({ fe: 1 }), later.iova), nop());
     await t.log.expect({ step: 7, sub: 3, context: context.number, index: 0 });
     context.doorbell();
     await t.quiet(() => later.signal !== 1n || context.readIndex > 1, 'a descriptor behind the failed one was taken');

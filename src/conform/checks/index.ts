@@ -4,6 +4,7 @@ import { adminChecks } from './admin.js';
 import { startChecks } from './admin-start.js';
 import { contextStopChecks } from './admin-stop.js';
 import { atomicChecks } from './atomics.js';
+import { clientChecks } from './clients.js';
 import { completionChecks } from './completion.js';
 import { dmaChecks } from './dma.js';
 import { errorChecks } from './errors.js';
@@ -11,6 +12,7 @@ import { interruptChecks } from './interrupts.js';
 import { logChecks } from './log.js';
 import { registerChecks } from './registers.js';
 import { ringChecks } from './ring.js';
+import { scenarioChecks } from './scenarios.js';
 import { stateChecks } from './states.js';
 import { stopChecks } from './stops.js';
 import { structureChecks } from './structures.js';
@@ -32,4 +34,6 @@ export const CHECKS: readonly Check[] = [
   accessChecks,
   errorChecks,
   logChecks,
+  clientChecks,
+  scenarioChecks,
 ].flat();

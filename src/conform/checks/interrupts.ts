@@ -105,7 +105,7 @@ export const interruptChecks = section(
       await context.reached();
       equal(csb.signal, 2n, 'signal');
     },
-    { needs: ['interrupts'], options: ['readIndex'] },
+    NEEDS,
   ),
   requirement(
     'intr.masked',

@@ -76,14 +76,32 @@ export const ringChecks = section(
     'without fences a context works strictly in order',
     'ref §6.2',
     async (t) => {
-      const context = await t.worker();
-      const blocks = Array.from({ length: 17 }, (_, i) => t.mem.alloc(`stage ${i}`, 4096));
-      blocks[0].put(0, pattern(4096));
-      for (const block of blocks.slice(1)) block.want(0, blocks[0].expected);
-      await context.run(...blocks.slice(1).map((block, i) => copy(blocks[i].iova, block.iova, 4096)), nop({ fe: 1 }));
+      const context = await t.worker({ ctl: { se: 0 } });
+      const target = t.mem.alloc('the destination', 64);
+      for (let round = 0; round < 8; round++) {
+        const sources = Array.from({ length: 32 }, (_, i) => t.mem.alloc(`source ${i}`, 64));
+        sources.forEach((source, i) => {
+          source.put(0, pattern(64, round * 32 + i + 1));
+        });
+        target.want(0, sources[31].expected);
+        await context.run(...sources.map((source) => copy(source.iova, target.iova, 64)), nop({ fe: 1 }));
+        target.verify();
+      }
     },
     { options: ['reorder'] },
   ),
+  requirement('ring.se', 'se = 1: writes of earlier descriptors come first', 'ref §6.3, §5.1', async (t) => {
+    const context = await t.worker({ ctl: { se: 0 } });
+    const target = t.mem.alloc('the destination', 4096);
+    for (let round = 0; round < 8; round++) {
+      const [first, last] = [0, 1].map((i) => t.mem.alloc(`source ${i}`, 4096));
+      first.put(0, pattern(4096, 2 * round + 1));
+      last.put(0, pattern(4096, 2 * round + 2));
+      target.want(0, last.expected);
+      await context.run(copy(first.iova, target.iova, 4096), copy(last.iova, target.iova, 4096, { se: 1 }), nop({ fe: 1 }));
+      target.verify();
+    }
+  }),
   decision('ring.rb', 'rb = 1 fences as fe does', 'S-17', async (t) => {
     const context = await t.worker();
     const [a, b, c] = ['a', 'b', 'c'].map((name) => t.mem.alloc(name, 4096));
@@ -226,12 +244,12 @@ export const ringChecks = section(
     'O-21',
     async (t) => {
       const context = await t.worker();
-      const source = t.mem.alloc('the source', 262_144);
-      source.put(0, pattern(262_144));
-      for (let i = 0; i < 5; i++) {
-        const target = t.mem.alloc('the destination', 262_144);
+      const source = t.mem.alloc('the source', 1_048_576);
+      const target = t.mem.alloc('the destination', 1_048_576);
+      for (let i = 0; i < 3; i++) {
+        source.put(0, pattern(1_048_576, i + 1));
         target.want(0, source.expected);
-        context.submit(copy(source.iova, target.iova, 262_144));
+        context.submit(copy(source.iova, target.iova, 1_048_576));
         await t.until(() => context.readIndex > i, 'Read_Index');
         target.verify();
       }
