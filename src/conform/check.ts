@@ -20,7 +20,8 @@ export type ModelOption =
   | 'strictDoorbell'
   | 'ignoreChain'
   | 'vendorInfo'
-  | 'pollInvalid';
+  | 'pollInvalid'
+  | 'qos';
 
 /** What a function or its bus may lack; needs.ts says how that is found out. */
 export type Need = 'context1' | 'context2' | 'context3' | 'level1' | 'atomics' | 'interrupts' | 'rkeys' | 'pasid' | 'largeBuffers';

@@ -68,7 +68,7 @@ const QUIET_MS = 2;
 const SPIN_MS = 2;
 /** After this many silent checks the waits become short: the report is needed more than patience. */
 const PATIENCE = 3;
-const IMPATIENT_MS = 100;
+const IMPATIENT_MS = 50;
 
 /** One function on the bench: registers, memory, contexts, and the way back to a clean STOP between checks. */
 export class Rig {

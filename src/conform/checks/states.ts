@@ -38,7 +38,7 @@ export const stateChecks = section(
   decision(
     'fn.activate.at-once',
     'the first look at STS0 after the request shows ACTIVE',
-    'ref §3.3 rule 1',
+    'ref §3.3 rule 1, O-28',
     (t) => {
       t.prepare();
       t.request(ACTIVE);
