@@ -29,7 +29,7 @@ describe('options that ref §14.3 leaves to a function', () => {
     const { checks: before } = await baseline;
     const changed = new Set<string>();
     for (const value of values) {
-      const { checks } = await runConformance(`${INLINE}&${option}=${value}`, { timeoutMs: 100 });
+      const { checks } = await runConformance(`${INLINE}&${option}=${value}`, { timeoutMs: 500 });
       for (const [i, { id, status, reason }] of checks.entries()) {
         if (status === before[i].status) continue;
         changed.add(id);
