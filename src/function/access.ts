@@ -147,17 +147,19 @@ export function resolveSpace(core: Core, context: FunctionContext, akey: number,
   if (operand === 0) {
     context.source = space;
     context.sourcePeer = peer;
+    if (peer !== undefined) context.sourceEpoch = peer.epoch;
   } else {
     context.destination = space;
     context.destinationPeer = peer;
+    if (peer !== undefined) context.destinationEpoch = peer.epoch;
   }
   return true;
 }
 
-/** Which operand's target function has stopped since its space was resolved, or -1: looked at before each slice (S-99). */
-export function stoppedPeer({ sourcePeer, destinationPeer }: FunctionContext): number {
-  if (sourcePeer !== undefined && !admits(sourcePeer)) return 0;
-  return destinationPeer !== undefined && !admits(destinationPeer) ? 1 : -1;
+/** Which operand's target function may have taken its consent back since the lookup, or -1: looked at before each slice (S-99). */
+export function revokedPeer({ sourcePeer, sourceEpoch, destinationPeer, destinationEpoch }: FunctionContext): number {
+  if (sourcePeer !== undefined && (!admits(sourcePeer) || sourcePeer.epoch !== sourceEpoch)) return 0;
+  return destinationPeer !== undefined && (!admits(destinationPeer) || destinationPeer.epoch !== destinationEpoch) ? 1 : -1;
 }
 
 /**

@@ -14,7 +14,7 @@ export interface Range {
 const CHANGED = { L2: 1, L1: 2, CTL: 4 } as const;
 
 const EVERYTHING: Range = { first: 0, last: 0xffff };
-/** A guest decides how many entries are used, so the oldest copy makes room beyond this number. */
+/** A guest decides how many entries are used, so an old copy makes room beyond this number. */
 const COPIES_MAX = 65_536;
 
 const one = (number: number): Range => ({ first: number, last: number });
@@ -31,7 +31,10 @@ export class EntryCache {
   level2 = 0;
   functionPasid = -1;
   private readonly sticky: boolean;
-  private readonly copies: readonly Map<number, Uint32Array>[] = Object.values(Table).map(() => new Map());
+  /** By table, owner and index: what one owner has is dropped without a look at the others', of which a guest can make many. */
+  private readonly copies: readonly Map<number, Map<number, Uint32Array>>[] = Object.values(Table).map(() => new Map());
+  /** Copies of each table. */
+  private readonly counts: number[] = this.copies.map(() => 0);
 
   constructor(mode: 'start' | 'sticky') {
     this.sticky = mode === 'sticky';
@@ -42,17 +45,24 @@ export class EntryCache {
    * @param fresh the entry is read for a start or a load: with `cache=start` the copy is refreshed then
    */
   find(table: Table, owner: number, index: number, fresh = false): Uint32Array | undefined {
-    return fresh && !this.sticky ? undefined : this.copies[table].get(owner * 65_536 + index);
+    return fresh && !this.sticky ? undefined : this.copies[table].get(owner)?.get(index);
   }
 
   /** Copies an entry whose vl is 1: `length` dwords from `word` on. @returns the copy */
   keep(table: Table, owner: number, index: number, u32: Uint32Array, word: number, length: number): Uint32Array {
-    const copies = this.copies[table];
-    const name = owner * 65_536 + index;
+    const owners = this.copies[table];
     const copy = u32.slice(word, word + length);
-    copies.delete(name);
-    if (copies.size >= COPIES_MAX) copies.delete(copies.keys().next().value as number);
-    copies.set(name, copy);
+    let own = owners.get(owner);
+    if (own === undefined) {
+      own = new Map();
+      owners.set(owner, own);
+    }
+    if (!own.has(index)) {
+      if (this.counts[table] >= COPIES_MAX) this.evict(table);
+      this.counts[table]++;
+    }
+    own.set(index, copy);
+    owners.set(owner, own); // it may just have been evicted with its last copy
     return copy;
   }
 
@@ -105,7 +115,20 @@ export class EntryCache {
   }
 
   clear(): void {
-    for (const copies of this.copies) copies.clear();
+    for (const owners of this.copies) owners.clear();
+    this.counts.fill(0);
+  }
+
+  /** The longest-known owner loses one copy. */
+  private evict(table: Table): void {
+    for (const [owner, own] of this.copies[table]) {
+      for (const index of own.keys()) {
+        own.delete(index);
+        if (own.size === 0) this.copies[table].delete(owner);
+        this.counts[table]--;
+        return;
+      }
+    }
   }
 
   private dropContext(number: number): void {
@@ -113,7 +136,20 @@ export class EntryCache {
   }
 
   private drop(table: Table, owners: Range, indexes: Range): void {
-    const copies = this.copies[table];
-    for (const name of copies.keys()) if (holds(owners, Math.floor(name / 65_536)) && holds(indexes, name % 65_536)) copies.delete(name);
+    if (owners.first === owners.last) {
+      this.dropOwner(table, owners.first, indexes);
+      return;
+    }
+    for (const owner of this.copies[table].keys()) if (holds(owners, owner)) this.dropOwner(table, owner, indexes);
+  }
+
+  private dropOwner(table: Table, owner: number, indexes: Range): void {
+    const own = this.copies[table].get(owner);
+    if (own === undefined) return;
+    const before = own.size;
+    if (indexes === EVERYTHING) own.clear();
+    else for (const index of own.keys()) if (holds(indexes, index)) own.delete(index);
+    this.counts[table] -= before - own.size;
+    if (own.size === 0) this.copies[table].delete(owner);
   }
 }

@@ -102,6 +102,9 @@ export class FunctionContext {
   /** Whose spaces these are, when remote keys lead there. */
   sourcePeer: Peer | undefined;
   destinationPeer: Peer | undefined;
+  /** Their epochs at the lookup. */
+  sourceEpoch = 0;
+  destinationEpoch = 0;
   sourceAddress = 0;
   destinationAddress = 0;
   total = 0;

@@ -56,6 +56,8 @@ export class Core {
   readonly fabric: Fabric;
   /** This function, as others of its group see it. */
   readonly peer: Peer;
+  /** See {@link Peer.epoch}. */
+  epoch = 0;
   /** Copies of table entries, unless `cache=none`. */
   readonly copies: EntryCache | undefined;
   /** Reserved bits are looked at (S-1). */
@@ -190,6 +192,10 @@ class OwnPeer implements Peer {
 
   get state(): FunctionState {
     return this.core.registers.state as FunctionState;
+  }
+
+  get epoch(): number {
+    return this.core.epoch;
   }
 
   get rkeysUsable(): boolean {

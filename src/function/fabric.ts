@@ -14,6 +14,11 @@ export interface Peer {
   /** CTL0.fn_grp_id as it is now. */
   readonly groupId: number;
   readonly state: FunctionState;
+  /**
+   * Changes whenever consent that was given may have been taken back: the function stopped, was reset or left, its group or RKEY
+   * changed, or it was told of changed RKeys. An operation under way compares it before each slice (S-99, S-112).
+   */
+  readonly epoch: number;
   /** CAP1.rkey_cap and RKEY.en: others may use its RKey table. */
   readonly rkeysUsable: boolean;
   /** Address of the RKey table in the function's own space, and how many entries count (S-98). */

@@ -69,6 +69,7 @@ export class SdxiFunction {
 
   /** Leaves the fabric: nobody finds it any more. */
   disconnect(): void {
+    this.core.epoch++;
     this.core.fabric.leave(this.core.peer);
   }
 
@@ -98,6 +99,8 @@ export class SdxiFunction {
       return;
     }
     core.counters.registerWrites++;
+    const register = offset - (offset % 8);
+    if (register === Reg.CTL0 || register === Reg.RKEY) core.epoch++;
     if (core.registers.write(offset, size, value) === Reg.CTL0) this.request(core.registers.request as FunctionRequest);
   }
 
@@ -253,6 +256,7 @@ export class SdxiFunction {
   }
 
   private enter(state: FunctionState): void {
+    this.core.epoch++;
     this.core.registers.state = state;
     this.core.ports.tracer?.functionState(state);
   }

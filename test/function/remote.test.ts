@@ -237,6 +237,46 @@ describe('refused remote accesses (ref §7.1 item 3, step 12)', () => {
   });
 });
 
+describe('consent that is taken back in the middle of a copy (S-112)', () => {
+  type Revoke = (setup: ReturnType<typeof pair>) => void;
+  const set = (rig: Rig, register: number, ...values: bigint[]): void => {
+    for (const value of values) rig.setReg(register, value);
+  };
+  const again = (rig: Rig, end: () => void): void => {
+    end();
+    rig.setReg(Reg.RKEY, TABLE);
+    activate(rig);
+  };
+  it.each<[string, Revoke]>([
+    ['the target was reset and is ACTIVE again', ({ c }) => again(c, () => c.fn.reset())],
+    ['the target was stopped and started again', ({ c }) => again(c, () => stopFunction(c))],
+    ['RKEY.en was cleared and set again', ({ c }) => set(c, Reg.RKEY, TABLE & ~1n, TABLE)],
+    ['the target changed its group and came back', ({ c }) => set(c, Reg.CTL0, (8n << 32n) | 3n, (7n << 32n) | 3n)],
+    ['the target has left the fabric', ({ c }) => c.fn.disconnect()],
+    ['RKEY_UPD and SYNC.RKEY have completed', ({ c, adminC }) => void c.run(adminC, rkeyUpdate([5, 5]), sync(FILTER.RKEY))],
+  ])('S-112 %s: step 10 / sub 2 at the next slice, nothing more is written', (_name, revoke) => {
+    const setup = pair();
+    const { b, c, p } = setup;
+    b.queue(p, copy(LAYOUT.data, LAYOUT.data, 2 ** 20, { akey1: 1, csb: b.csb(p) }));
+    b.fn.step(1);
+    revoke(setup);
+    const before = c.snapshot();
+    b.drain();
+    expect(b.records()).toEqual([record({ step: 10, sub: 2, context: 1, index: 0, operand: 1 })]);
+    expect(c.snapshot().equals(before)).toBe(true);
+  });
+
+  it('S-106 a fill whose block came from another function needs that function no more', () => {
+    const { b, c, p } = pair();
+    b.queue(p, repcopy(LAYOUT.data, LAYOUT.data, 2 ** 20, { akey0: 1, csb: b.csb(p) }));
+    b.fn.step(1);
+    stopFunction(c);
+    b.drain();
+    expect(b.records()).toEqual([]);
+    expect(b.hex(LAYOUT.data + 2 ** 20 - 4, 4)).toBe('c0c0c0c0');
+  });
+});
+
 describe('remote interrupts (ref §7.2)', () => {
   it('S-57 the RKey grants the vector of the target; iv and intr_num of the AKey mean nothing (S-111)', () => {
     const { b, c, p } = pair();

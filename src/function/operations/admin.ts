@@ -182,11 +182,14 @@ function sync(core: Core, admin: FunctionContext): Outcome {
 }
 
 /** *_UPD: copies are dropped (ref §4.11); running contexts whose tables have changed load again before their next descriptor (S-108). */
-function update({ contexts, copies, registers }: Core, admin: FunctionContext, operation: number): void {
+function update(core: Core, admin: FunctionContext, operation: number): void {
+  const { contexts, copies, registers } = core;
   if (operation === AdminOp.AKEY_UPD) {
     copies?.akeysChanged(contextRange(admin), keyRange(admin));
     return;
   }
+  // Operations of other functions that are under way under an older key end at their next slice, so SYNC need not wait for them.
+  if (operation === AdminOp.RKEY_UPD || operation === AdminOp.FN_UPD) core.epoch++;
   if (operation === AdminOp.RKEY_UPD) {
     copies?.rkeysChanged(keyRange(admin));
     return;

@@ -1,6 +1,6 @@
 import { Access, type AddressSpace, type Mapping } from '../../memory/address-space.js';
 import { ErrorStep, REPCOPY_BLOCK, SubStep, TWO32, WRT_IMM_MAX } from '../../spec/index.js';
-import { resolveSpace, stoppedPeer } from '../access.js';
+import { resolveSpace, revokedPeer } from '../access.js';
 import { type FunctionContext, Work } from '../context.js';
 import { type Core, Outcome } from '../core.js';
 
@@ -61,7 +61,7 @@ function failBuffer(core: Core, space: AddressSpace | undefined, address: number
   return core.failAccess(ErrorStep.DSC_BUF, space, address, 1, operand);
 }
 
-/** The function that an operand lies in stopped in the middle of the operation: the access is refused (S-99). */
+/** The function that an operand lies in stopped or took its consent back in the middle of the operation: the access is refused (S-99, S-112). */
 function failStopped(core: Core, context: FunctionContext, operand: number): typeof Outcome.FAILED {
   const address = (operand === 0 ? context.sourceAddress : context.destinationAddress) + context.done;
   return core.fail(ErrorStep.DSC_BUF, SubStep.DAF, operand, address);
@@ -109,6 +109,7 @@ export function copy(core: Core, context: FunctionContext): Outcome {
   if (akey1 === akey0) {
     context.destination = context.source;
     context.destinationPeer = context.sourcePeer;
+    context.destinationEpoch = context.sourceEpoch;
   } else if (!resolveSpace(core, context, akey1, 1)) return Outcome.FAILED;
 
   const from = descriptor[5] * TWO32 + descriptor[4];
@@ -147,7 +148,7 @@ function measure(context: FunctionContext, source: AddressSpace, destination: Ad
 /** Moves the next slice of a copy. */
 export function copySlice(core: Core, context: FunctionContext): Outcome {
   context.work = Work.COPY;
-  const gone = stoppedPeer(context);
+  const gone = revokedPeer(context);
   if (gone >= 0) return failStopped(core, context, gone);
   const { source, destination } = context;
   if (!source) return failBuffer(core, undefined, context.sourceAddress, 0);
@@ -229,6 +230,7 @@ export function repcopy(core: Core, context: FunctionContext): Outcome {
   if (!resolveSpace(core, context, descriptor[3] >>> 16, 1)) return Outcome.FAILED;
   const from = descriptor[5] * TWO32 + descriptor[4];
   if (!readBytes(core, context, context.source, from, REPCOPY_BLOCK)) return Outcome.FAILED;
+  context.sourcePeer = undefined; // the block is all that was needed of the source (S-106)
   context.destinationAddress = descriptor[7] * TWO32 + descriptor[6];
   context.total = size;
   context.done = 0;
@@ -269,7 +271,7 @@ function readBytes(core: Core, context: FunctionContext, space: AddressSpace | u
 /** Fills the next slice of a REPCOPY's destination. */
 export function fillSlice(core: Core, context: FunctionContext): Outcome {
   context.work = Work.FILL;
-  const gone = stoppedPeer(context);
+  const gone = revokedPeer(context);
   if (gone >= 0) return failStopped(core, context, gone);
   const space = context.destination;
   if (!space) return failBuffer(core, undefined, context.destinationAddress, 1);
