@@ -271,7 +271,7 @@ describe('random programs under random options (ref §14.3)', () => {
         for (const event of events) world.apply(event);
         world.finish();
       }),
-      { numRuns: RUNS || 120 },
+      { numRuns: RUNS || 50 },
     );
   });
 });
