@@ -9,6 +9,6 @@ export { type BatchOptions, Context, type WorkOptions } from './context.js';
 export { Cleaner, type DmaBuffer, type DmaRange, IovaSpace } from './dma.js';
 export { type ContextOptions, type DriverOptions, SdxiDriver } from './driver.js';
 export { ErrorLog, type ErrorRecord } from './errorlog.js';
-export { type AKeyFields, AKeyTable } from './keys.js';
+export { type AKeyFields, AKeyTable, type Grant, RKeyTable } from './keys.js';
 export { type Doorbell, Ring, type RingShare } from './ring.js';
 export type { CompletionMode } from './tracker.js';
