@@ -41,9 +41,13 @@ describe('sdxi demo', () => {
     expect(stdout).not.toMatch(/pages|event-loop/);
   });
 
-  it('--group: the three-party copy, a remote interrupt and each refused remote access (ref §7.1, §7.2)', { timeout: LIMIT_MS }, async () => {
+  it('--group: the three-party copy, a remote interrupt and each refused remote access (ref §7.1, §7.2)', {
+    timeout: LIMIT_MS,
+  }, async () => {
     const { code, json } = await sdxiJson<DemoJson>(['demo', '--group'], { limitMs: LIMIT_MS });
-    expect(json.steps.map(({ name, ok }) => [name, ok])).toEqual(['group', 'three-party', 'interrupt', 'refused'].map((name) => [name, true]));
+    expect(json.steps.map(({ name, ok }) => [name, ok])).toEqual(
+      ['group', 'three-party', 'interrupt', 'refused'].map((name) => [name, true]),
+    );
     const { refusals } = json.steps[3].details as { refusals: { name: string; found: string; untouched: boolean }[] };
     expect(refusals.length).toBeGreaterThanOrEqual(15);
     expect(new Set(refusals.map(({ name }) => name)).size).toBe(refusals.length);
