@@ -18,7 +18,7 @@ import { type EmbeddedOptions, embeddedSettings } from './options.js';
 const CLOSE_MS = 2000;
 
 /** The built engine (scripts/setup.mjs): Node 20 starts no thread from a TypeScript source, so sources (tests) take it from dist/. */
-function engineEntry(): URL {
+export function engineEntry(): URL {
   const built = import.meta.url.replace(/\/src\/bus\/embedded\/[^/]+\.ts$/, '/dist/bus/embedded/embedded.js');
   return new URL('./engine-thread.js', built);
 }
@@ -60,13 +60,13 @@ export class EmbeddedBus extends EmbeddedClient implements Bus {
    * @throws SdxiError ERR_SDXI_URI, ArgumentError for options, SdxiError ERR_SDXI_SYSTEM when the thread does not start
    */
   static async open(uri: string, options: EmbeddedOptions = {}): Promise<EmbeddedBus> {
-    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric } = embeddedSettings(uri, options);
+    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric, engine } = embeddedSettings(uri, options);
     const shape = { maxContext: config.maxContext, vectors };
     const { buffer } = new Channel(shape);
     const place = fabric === undefined ? undefined : reservePlace(fabric, config);
     try {
       // None of the parent's flags: loaders and inspectors are not for the engine.
-      const worker = new Worker(engineEntry(), {
+      const worker = new Worker(engine ?? engineEntry(), {
         workerData: { buffer, shape, config, fabric: place && { board: place.board, index: place.index } } satisfies EngineData,
         execArgv: [],
         name: 'sdxi engine',

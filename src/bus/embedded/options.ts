@@ -18,6 +18,8 @@ export interface EmbeddedOptions {
    * remote keys. Default: the function is alone.
    */
   fabric?: string;
+  /** Program of the engine thread in place of the one that was built: for a suite that is tried out on wrong functions. @internal */
+  engine?: URL;
   /** Sees what happens inside the function; inline buses only. */
   tracer?: Tracer;
 }
@@ -31,6 +33,7 @@ export interface EmbeddedSettings {
   readonly registerTimeoutMs: number;
   readonly startTimeoutMs: number;
   readonly fabric?: string;
+  readonly engine?: URL;
   readonly tracer?: Tracer;
 }
 
@@ -67,6 +70,7 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
     registerTimeoutMs: whole('registerTimeoutMs', own.get('registerTimeoutMs') ?? options.registerTimeoutMs ?? 2000, 1, LONGEST_MS),
     startTimeoutMs: whole('startTimeoutMs', own.get('startTimeoutMs') ?? options.startTimeoutMs ?? 20_000, 1, LONGEST_MS),
     fabric: fabricName(own.get('fabric') ?? options.fabric),
+    engine: options.engine,
     tracer: options.tracer,
   };
 }
