@@ -3,6 +3,7 @@
  */
 export type { Check, CheckKind, CheckResult, CheckStatus, ModelOption, Need } from './check.js';
 export { CHECKS } from './checks/index.js';
+export { MUTANTS, type Mutant } from './mutants.js';
 export { bySection, isDeviation, junitReport, tapReport } from './report.js';
 export { type ConformanceOptions, type ConformanceReport, runConformance } from './run.js';
 export { selectChecks } from './select.js';
