@@ -129,11 +129,7 @@ async function selfTest(terminal: Terminal): Promise<SelfTestReport> {
   }
 }
 
-function printProof(
-  { out, print }: Terminal,
-  { results, mutants, caught, seconds, ok }: SelfTestReport,
-  { verbose }: ConformOptions,
-): void {
+function printProof(terminal: Terminal, { results, mutants, caught, seconds, ok }: SelfTestReport, { verbose }: ConformOptions): void {
   const { out } = terminal;
   for (const { id, what, basis, caughtBy } of results) {
     if (caughtBy.length > 0 && !verbose) continue;
