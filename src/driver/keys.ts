@@ -26,6 +26,8 @@ export class AKeyTable {
     this.entries = memory.byteLength / KEY_BYTES;
     this.used = new Uint8Array(this.entries);
     this.used[0] = 1;
+    // Memory that was taken over has keys already.
+    for (let n = 1; n < this.entries; n++) this.used[n] = memory.u32[n * (KEY_BYTES / 4)] & 1;
   }
 
   get iova(): number {

@@ -24,7 +24,7 @@ export const Life = { STARTING: 0, RUNNING: 1, LOST: 2, CLOSED: 3 } as const;
 export type Life = (typeof Life)[keyof typeof Life];
 
 /** What a request asks of the engine. */
-export const Op = { READ: 1, WRITE: 2, DOORBELL: 3, MAP: 4, UNMAP: 5, RESET: 6, PUBLISH: 7 } as const;
+export const Op = { READ: 1, WRITE: 2, DOORBELL: 3, MAP: 4, UNMAP: 5, RESET: 6, PUBLISH: 7, SNAPSHOT: 8, RESTORE: 9 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
 /** States of the request slot. Bit 0: the engine has to answer. */

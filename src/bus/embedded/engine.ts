@@ -7,6 +7,7 @@ import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
 import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, relax } from './channel.js';
 import { EngineMemory } from './engine-memory.js';
+import { SnapshotTransfer } from './snapshot-transfer.js';
 
 /** What the engine is started with. */
 export interface EngineData {
@@ -35,6 +36,7 @@ class Engine {
   private readonly channel: Channel;
   private readonly memory = new EngineMemory();
   private readonly fn: SdxiFunction;
+  private readonly transfer = new SnapshotTransfer();
   readonly counterNames: (keyof SdxiFunction['counters'])[];
   private readonly ring: (context: number, value: number) => void;
 
@@ -112,6 +114,12 @@ class Engine {
         break;
       case Op.PUBLISH:
         this.publish();
+        break;
+      case Op.SNAPSHOT:
+        status = this.try(() => this.transfer.send(channel, () => fn.snapshot()));
+        break;
+      case Op.RESTORE:
+        status = this.try(() => this.transfer.receive(channel, (snapshot) => fn.restore(snapshot)));
         break;
       default:
         throw new RangeError(`there is no operation ${channel.op}`);
