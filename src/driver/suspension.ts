@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Bus } from '../bus/bus.js';
 import { SdxiError } from '../errors.js';
 import { ContextState, FunctionState, nameOf } from '../spec/codes.js';
@@ -23,6 +22,9 @@ export interface SuspensionHost {
   /** The function is ACTIVE as far as the driver knows, or no longer. */
   setActive(active: boolean): void;
 }
+
+/** Microtasks until an idle tracker has begun what it was asked to do, and some more. */
+const TRIES = 8;
 
 type Limit = { timeoutMs: number; signal?: AbortSignal };
 
@@ -119,8 +121,8 @@ export class Suspension {
           return opened;
         });
       }
-      // Mostly nothing is under way: a turn is enough, in which an inline function does not run.
-      await nextTurn();
+      // Mostly nothing is under way. A wait, or a turn of the event loop, would let an inline function run.
+      for (let tries = 0; left > 0 && tries < TRIES; tries++) await undefined;
       await bus.wait(() => left === 0, { what: `${driver.name}: changes of contexts that are under way`, mode: 'polled', ...limit });
     };
     try {

@@ -5,7 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { SdxiError } from '../../errors.js';
 import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
-import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, relax } from './channel.js';
+import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, relax, TEXT_BYTES } from './channel.js';
 import { EngineMemory } from './engine-memory.js';
 import { SnapshotTransfer } from './snapshot-transfer.js';
 
@@ -142,7 +142,13 @@ class Engine {
     } catch (error) {
       const { code, message, hint, fields } =
         error instanceof SdxiError ? error : ({ code: 'ERR_SDXI_MAPPING', message: String(error) } as SdxiError);
-      return this.channel.writeText(JSON.stringify({ code, message: message.slice(0, 500), hint: hint?.slice(0, 500), fields }));
+      const text = (some: unknown) =>
+        JSON.stringify({ code, message: message.slice(0, 500), hint: hint?.slice(0, 500), fields: some }, (_key, value) =>
+          typeof value === 'bigint' ? `0x${value.toString(16)}` : value,
+        );
+      const whole = text(fields);
+      // Cut short it would be no JSON.
+      return this.channel.writeText(Buffer.byteLength(whole) <= TEXT_BYTES ? whole : text(undefined));
     }
   }
 }
