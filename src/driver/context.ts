@@ -37,6 +37,8 @@ export interface SavedContext {
   readonly writeIndex: number;
   /** Stopped by `context.stop()`, and not by the suspension. */
   readonly stopped: boolean;
+  /** Its error has been dealt with; it waits for `context.recover()`. */
+  readonly down: boolean;
   /** What the driver had in the ring, oldest first. */
   readonly work: readonly SavedPortion[];
 }
@@ -104,6 +106,7 @@ export class Context {
     this.inherited = this.tracker.inFlight.restore(saved?.work ?? []);
     if (saved) {
       this.stopped = saved.stopped;
+      this.tracker.down = saved.down;
       this.checkMemory(saved);
       return;
     }
@@ -129,7 +132,7 @@ export class Context {
       number,
       shape: { ...shape, pasid: shape.pasid ?? null, vector: shape.vector ?? null },
       places: memory.save(),
-      ...{ state, readIndex, writeIndex, stopped },
+      ...{ state, readIndex, writeIndex, stopped, down: tracker.down },
       work: tracker.inFlight.save(),
     };
   }
@@ -324,6 +327,7 @@ export class Context {
   /** Brings a failed context back: rejects what failed and restarts. Contexts do this by themselves unless made with `autoRecover: false`. */
   async recover(): Promise<void> {
     this.assertOpen();
+    this.assertAwake();
     await this.tracker.exclusive(() => this.tracker.recover({ always: true }));
   }
 
@@ -331,7 +335,7 @@ export class Context {
   async close(): Promise<void> {
     if (!this.closing) {
       this.assertOrdinary();
-      if (this.driver.suspension.phase !== Phase.AWAKE) this.driver.suspension.refuse(this.number);
+      this.assertAwake();
       this.closing = this.tracker.exclusive(() => this.teardown());
     }
     try {
@@ -437,9 +441,14 @@ export class Context {
   }
 
   private assertUsable(): void {
-    const { failure, driver } = this;
+    const { failure } = this;
     if (failure) throw failure;
-    if (driver.suspension.phase !== Phase.AWAKE) driver.suspension.refuse(this.number);
+    this.assertAwake();
+  }
+
+  private assertAwake(): void {
+    const { suspension } = this.driver;
+    if (suspension.phase !== Phase.AWAKE) suspension.refuse(this.number);
   }
 
   private wantsInterrupt(bytes: number): boolean {

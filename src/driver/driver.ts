@@ -129,7 +129,7 @@ export class SdxiDriver {
       const { name, limits } = saved.driver;
       return { ...options, limits, name: options?.name ?? (names.has(name) ? undefined : name) };
     };
-    return SdxiDriver.own(bus, read, (driver) => driver.takeOver(saved as DriverSnapshot, options));
+    return SdxiDriver.own(bus, read, (driver) => driver.takeOver(saved as DriverSnapshot, options ?? {}));
   }
 
   /** A driver on a bus that is closed if anything goes wrong. */
@@ -267,8 +267,8 @@ export class SdxiDriver {
     this.log.listen((record) => this.dispatch(record));
   }
 
-  /** Everything is checked before the function or memory changes; activation comes last. */
-  private async takeOver(saved: DriverSnapshot, { memory, timeoutMs, signal }: ResumeOptions): Promise<void> {
+  /** Everything is checked before anything is stored in memory: only activation and what follows does that. */
+  private async takeOver(saved: DriverSnapshot, { memory, signal }: ResumeOptions): Promise<void> {
     const { dma, name, options } = this;
     const bus = snapshotting(this.bus);
     const regions = regionsFor(saved.memory, memory);
@@ -284,7 +284,7 @@ export class SdxiDriver {
     this.watch.arm();
     this.suspension.phase = Phase.ASLEEP;
     this.suspension.complete = true;
-    await this.suspension.resume({ timeoutMs: timeoutMs ?? options.adminTimeoutMs, signal });
+    await this.suspension.resume({ timeoutMs: options.adminTimeoutMs, signal });
   }
 
   private adopt(saved: SavedContext): void {

@@ -58,7 +58,7 @@ export class Tracker {
   /** The function is suspended: nothing will complete, and nobody needs to look. */
   private parked = false;
   /** Its error has been dealt with; it waits for its restart. */
-  private down = false;
+  down = false;
   private pumping = false;
   private lastFault = -1;
   private changes = 0;
@@ -191,6 +191,8 @@ export class Tracker {
   /** Finds out what failed, rejects whom it concerns, and lets the rest go on. */
   async recover(options: { always?: boolean } = {}): Promise<void> {
     const { ring, host } = this;
+    // Whoever comes back is looked at then.
+    if (this.parked) return;
     const failed = this.inFlight.collect() === Collected.FAILED;
     const { state } = ring;
     if (!this.down) {

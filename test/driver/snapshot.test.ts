@@ -1,9 +1,20 @@
 /** What a driver's snapshot says about itself when it is not what it was. Ref §10. */
+import { openSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { InlineBus } from '../../src/bus/index.js';
-import { DRIVER_SNAPSHOT_VERSION, type DriverSnapshot, type Region, SdxiDriver } from '../../src/driver/index.js';
+import {
+  allocateRegion,
+  DRIVER_SNAPSHOT_VERSION,
+  type DriverSnapshot,
+  IovaSpace,
+  openRegion,
+  type Region,
+  SdxiDriver,
+} from '../../src/driver/index.js';
 import { readSnapshot } from '../../src/driver/snapshot.js';
 import { rejection, thrown } from './rig.js';
+
+const MIB = 2 ** 20;
 
 describe('snapshots of a driver (ref §10)', () => {
   let snapshot: DriverSnapshot;
@@ -101,5 +112,37 @@ describe('snapshots of a driver (ref §10)', () => {
         region.bytes.set(bytes[i]);
       });
     }
+  });
+});
+
+describe('memory of a driver in a place of the user`s', () => {
+  it('comes from where `regions` says, and a snapshot names its place in the file', async () => {
+    const file = allocateRegion(64 * MIB);
+    let used = 0;
+    const regions = (byteLength: number) => {
+      used += byteLength;
+      return openRegion(openSync(`/proc/self/fd/${file.file?.fd}`, 'r+'), { offset: used - byteLength, byteLength });
+    };
+    const driver = await SdxiDriver.open(new InlineBus(), { regions });
+    const buffer = driver.allocate(20 * MIB);
+    buffer.bytes.fill(5);
+    const { memory } = await driver.suspend();
+    expect(memory.map(({ fileOffset }) => fileOffset)).toEqual([0, 16 * MIB]);
+    expect(used).toBe(36 * MIB);
+    expect(file.bytes[16 * MIB]).toBe(5);
+    expect(driver.bufferAt(buffer.iova).bytes.equals(buffer.bytes)).toBe(true);
+    expect(thrown(() => driver.bufferAt(buffer.iova + 64))).toMatchObject({ code: 'ERR_SDXI_ARGUMENT' });
+    await driver.close();
+    expect((await rejection(SdxiDriver.open(new InlineBus(), { regions: 1 as never }))).code).toBe('ERR_SDXI_ARGUMENT');
+  });
+
+  it('DMA addresses that somebody else has cannot be taken over', async () => {
+    const driver = await SdxiDriver.open(new InlineBus());
+    const snapshot = await driver.suspend();
+    const iovas = new IovaSpace();
+    iovas.reserve(0, 4096);
+    const error = await rejection(SdxiDriver.resume(new InlineBus(), snapshot, { memory: driver.regions, iovas }));
+    expect(error).toMatchObject({ code: 'ERR_SDXI_RESOURCE', hint: expect.stringContaining('IovaSpace') });
+    await driver.close();
   });
 });

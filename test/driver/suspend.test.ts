@@ -150,6 +150,7 @@ describe.each(BUSES)('suspend and resume over $name (ref §10)', ({ name, open }
       contexts[0].start(),
       contexts[0].close(),
       contexts[0].updateKey(0, {}),
+      contexts[0].recover(),
       driver.admin.sync({ filter: 0 }),
     ]) {
       expect(await rejection(attempt)).toMatchObject(refused);
@@ -238,6 +239,28 @@ describe.each(BUSES)('suspend and resume over $name (ref §10)', ({ name, open }
     expect(await results).toMatchObject([{ status: 'rejected', reason: { code: 'ERR_SDXI_TRANSLATION' } }, { status: 'fulfilled' }]);
     expect(contexts[0].state()).toBe(RUN);
     expect([STOP_FN, ContextState.ERR_FN, RUN]).toContain(saved.state);
+  });
+
+  it('a context that waits for its recovery waits for it elsewhere too', async () => {
+    const driver = await start(await open());
+    const context = await driver.createContext({ autoRecover: false });
+    const bad = context.begin(1);
+    bad.copy(64, 0x10, driver.allocate(64).iova);
+    const good = context.begin(1);
+    good.nop();
+    const failing = rejection(bad.submit().done);
+    good.submit();
+    expect((await failing).code).toBe('ERR_SDXI_TRANSLATION');
+    const snapshot = await driver.suspend();
+    expect(snapshot.contexts[1]).toMatchObject({ state: ContextState.ERR_FN, down: true, stopped: false });
+    const other = closing(await SdxiDriver.resume(await open(), snapshot, { memory: driver.regions }));
+    const successor = other.contexts.get(1) as Context;
+    const [{ submission }] = successor.inherited;
+    for (let i = 0; i < 5; i++) await turn();
+    expect([submission.settled, successor.state()]).toEqual([false, ContextState.ERR_FN]);
+    await successor.recover();
+    await submission.done;
+    expect(successor.state()).toBe(RUN);
   });
 
   it('S-87 a soft stop that takes too long goes on: resuming waits for it', async () => {
