@@ -241,6 +241,24 @@ describe.each(BUSES)('suspend and resume over $name (ref §10)', ({ name, open }
     expect([STOP_FN, ContextState.ERR_FN, RUN]).toContain(saved.state);
   });
 
+  it('ref §4.3 a context with a PASID of its own finds its memory where it goes', async () => {
+    const driver = await start(await open());
+    const context = await driver.createContext({ pasid: 5, vector: false });
+    const [from, to] = [driver.allocate(64), driver.allocate(64)];
+    from.bytes.fill(9);
+    await context.stop();
+    const batch = context.begin(1);
+    batch.copy(64, from.iova, to.iova);
+    batch.submit();
+    const snapshot = await driver.suspend();
+    const other = closing(await SdxiDriver.resume(await open(), snapshot, { memory: driver.regions }));
+    const successor = other.contexts.get(1) as Context;
+    expect(successor.shape).toMatchObject({ pasid: 5, vector: undefined });
+    await successor.start();
+    await successor.inherited[0].submission.done;
+    expect(other.bufferAt(to.iova).bytes[63]).toBe(9);
+  });
+
   it('a context that waits for its recovery waits for it elsewhere too', async () => {
     const driver = await start(await open());
     const context = await driver.createContext({ autoRecover: false });
