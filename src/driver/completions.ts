@@ -167,6 +167,16 @@ export class InFlight {
     }
   }
 
+  /** Whose descriptors were taken and have not completed for sure. The context must be stopped. */
+  undecided(readIndex: number): Set<Submission> {
+    const some = new Set<Submission>();
+    for (const portion of this.live()) {
+      if (this.ring.isDone(portion.blockWord)) continue;
+      for (const { first, submission } of portion.segments) if (first < readIndex) some.add(submission);
+    }
+    return some;
+  }
+
   /** Whose descriptor an index is. */
   ownerOf(index: number): Submission | undefined {
     for (const portion of this.live()) {

@@ -378,12 +378,10 @@ export class Tracker {
     if (ring.state === ContextState.ERR_FN && !this.down) return;
     const read = ring.readIndex;
     inFlight.collect();
-    if (hardError && read > 0) {
-      // The last descriptor taken may have been cut off; only its own completion block could say that it was not.
-      inFlight.completeBefore(read - 1);
-      const owner = inFlight.ownerOf(read - 1);
-      owner?.settle(hardError);
-      if (owner) inFlight.drop(owner, read);
+    // What was taken may have been cut off, in whatever order it ran; only its completion block could say that it was not.
+    for (const submission of hardError ? inFlight.undecided(read) : []) {
+      submission.settle(hardError);
+      inFlight.drop(submission, read);
     }
     inFlight.explain(undefined, read);
     inFlight.completeBefore(read);

@@ -1,7 +1,7 @@
 /** Suspending a driver and going on: here, or with another driver over the same memory. Ref §3.5, §10. */
 import { describe, expect, it } from 'vitest';
 import type { Bus, InlineBus } from '../../src/bus/index.js';
-import { type Context, type DriverSnapshot, type Region, SdxiDriver, type Submission } from '../../src/driver/index.js';
+import { type Context, type DriverSnapshot, type Region, SdxiDriver, Submission } from '../../src/driver/index.js';
 import { AtomicOp, ContextState, encodeAtomic, FunctionState, Reg } from '../../src/spec/index.js';
 import { BUSES, closing, driverFixture, rejection, thrown, turn, wrap } from './rig.js';
 
@@ -136,6 +136,40 @@ describe.each(BUSES)('suspend and resume over $name (ref §10)', ({ name, open }
     expect(found.filter((count) => count === 0n).length).toBeLessThanOrEqual(rejected.length);
     for (const context of contexts) expect(context.state()).toBe(RUN);
   });
+
+  // An engine thread cannot be stopped at a chosen turn.
+  it.each(inline ? ['', 'reorder=on&seed=1', 'reorder=on&readIndex=early&seed=9'] : [])(
+    'S-86 %s: who resolves after a hard stop has been done as a whole',
+    async (options) => {
+      for (let turns = 1; turns < 16; turns++) {
+        const { bus, release } = atLeisure(await open(options));
+        const driver = await start(bus);
+        const context = await driver.createContext({ vector: false });
+        const [data, target] = [driver.allocate(8 * PIECE), driver.allocate(8 * PIECE)];
+        data.bytes.fill(1);
+        const batch = context.begin(8);
+        // Several of them in one batch, as those of a mover are.
+        const submissions = Array.from({ length: 8 }, (_, i) => {
+          const submission = new Submission();
+          batch.copy(PIECE, data.iova + i * PIECE, target.iova + i * PIECE);
+          batch.cut(submission);
+          return submission;
+        });
+        batch.submit();
+        for (const submission of submissions) submission.seal();
+        (bus as InlineBus).step(turns);
+        await driver.suspend({ hard: true });
+        release();
+        const results = Promise.allSettled(submissions.map(({ done }) => done));
+        await driver.resume();
+        for (const [i, { status }] of (await results).entries()) {
+          const whole = target.bytes.subarray(i * PIECE, (i + 1) * PIECE).equals(data.bytes.subarray(0, PIECE));
+          if (status === 'fulfilled') expect([turns, i, whole]).toEqual([turns, i, true]);
+        }
+        await driver.close();
+      }
+    },
+  );
 
   it('while it is suspended nothing new is taken, and errors say what to do', async () => {
     const { driver, contexts, release } = await loaded();
