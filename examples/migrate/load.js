@@ -9,7 +9,7 @@ export const BATCHES = 30;
 export const BATCH = 32;
 export const RING = 1024;
 /** At the end of each ring, so that there is something left to move. */
-const BULK_COPIES = 8;
+const BULK_COPIES = 16;
 const BULK = 4 * 2 ** 20;
 const SOURCE = 64 * 1024;
 const PATTERN = 4096;

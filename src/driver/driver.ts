@@ -590,7 +590,7 @@ export class SdxiDriver {
   }
 
   private assertAwake(): void {
-    if (this.suspension.phase !== Phase.AWAKE) this.suspension.refuse(-1);
+    if (this.suspension.phase !== Phase.AWAKE) this.suspension.refuse();
   }
 
   private assertOpen(): void {

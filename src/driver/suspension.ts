@@ -42,8 +42,8 @@ export class Suspension {
     this.host = host;
   }
 
-  /** @throws SdxiError ERR_SDXI_STATE for a context that may take no work now */
-  refuse(context: number): void {
+  /** @throws SdxiError ERR_SDXI_STATE for a context that may take no work now, or for anything else that would change the driver */
+  refuse(context?: number): void {
     // Stops and starts that are under way need context 0 to come to their end.
     if (this.phase === Phase.SETTLING && context === 0) return;
     const { name } = this.host.driver;

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Bus, InlineBus } from '../../src/bus/index.js';
 import { type Context, type DriverSnapshot, type Region, SdxiDriver, Submission } from '../../src/driver/index.js';
-import { AtomicOp, ContextState, encodeAtomic, FunctionState, Reg } from '../../src/spec/index.js';
+import { AdminOp, AtomicOp, ContextState, DescriptorType, encodeAtomic, FunctionState, Reg } from '../../src/spec/index.js';
 import { BUSES, closing, driverFixture, rejection, thrown, turn, wrap } from './rig.js';
 
 const { RUN, STOP_FN, STOP_SW } = ContextState;
@@ -293,6 +293,32 @@ describe.each(BUSES)('suspend and resume over $name (ref §10)', ({ name, open }
     expect(other.bufferAt(to.iova).bytes[63]).toBe(9);
   });
 
+  it('ref §10 jump start of context 0, then CXT_START.RS for those in STOP_FN, neighbours by one descriptor', async () => {
+    const driver = await start(await open());
+    const contexts: Context[] = [];
+    for (let n = 0; n < 6; n++) contexts.push(await driver.createContext());
+    await contexts[2].stop();
+    await driver.suspend();
+    const admin = driver.contexts.get(0) as Context;
+    const first = admin.readIndex();
+    await driver.resume();
+    const states = contexts.map((context) => context.state());
+    expect([admin.readIndex() - first, ...states]).toEqual([2, RUN, RUN, STOP_SW, RUN, RUN, RUN]);
+    const slots = [first, first + 1].map((index) => {
+      const bytes = Buffer.from(admin.ring.u32.buffer, admin.ring.u32.byteOffset + admin.ring.slotWord(index) * 4, 64);
+      const operation = bytes.readUInt16LE(2) * 256 + bytes[1];
+      return [operation, bytes.readUInt16LE(8), bytes.readUInt16LE(10)];
+    });
+    const started = DescriptorType.ADMIN * 256 + AdminOp.CXT_START_RS;
+    expect(slots).toEqual([
+      [started, 1, 2],
+      [started, 4, 6],
+    ]);
+  });
+
+  // What the driver makes of it is the same on every bus.
+  if (!inline) return;
+
   it('a context that waits for its recovery waits for it elsewhere too', async () => {
     const driver = await start(await open());
     const context = await driver.createContext({ autoRecover: false });
@@ -373,6 +399,12 @@ describe.each(BUSES)('suspend and resume over $name (ref §10)', ({ name, open }
     });
     expect(await attempt(regions, 'maxContext=7')).toMatchObject({ code: 'ERR_SDXI_STATE', message: expect.stringContaining('CAP1') });
     expect(await attempt(regions, 'vectors=2')).toMatchObject({ hint: expect.stringContaining('vectors') });
+    const busy = await open();
+    busy.writeRegister(Reg.CTL0, 3n);
+    expect(await rejection(SdxiDriver.resume(busy, snapshot, { memory: regions }))).toMatchObject({
+      code: 'ERR_SDXI_STATE',
+      message: expect.stringContaining('not stopped cannot be restored'),
+    });
     regions.forEach(({ bytes }, i) => {
       expect(before[i].equals(bytes)).toBe(true);
     });
