@@ -1,6 +1,6 @@
 export type { Bus, FoundFunction, MapRequest, WaitOptions } from './bus.js';
 export { attachEmbedded, doorbellOf, EmbeddedClient, type EmbeddedShare } from './embedded/client.js';
-export { EmbeddedBus } from './embedded/embedded.js';
+export { EmbeddedBus, engineEntry } from './embedded/embedded.js';
 export { InlineBus } from './embedded/inline.js';
 export type { EmbeddedOptions } from './embedded/options.js';
 export { listFunctions, type OpenBusOptions, openBus } from './open.js';

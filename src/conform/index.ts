@@ -6,3 +6,4 @@ export { CHECKS } from './checks/index.js';
 export { bySection, isDeviation, junitReport, tapReport } from './report.js';
 export { type ConformanceOptions, type ConformanceReport, runConformance } from './run.js';
 export { selectChecks } from './select.js';
+export { type MutantResult, runSelfTest, type SelfTestOptions, type SelfTestReport } from './self-test.js';

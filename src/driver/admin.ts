@@ -9,6 +9,7 @@ import {
   encodeContextStop,
   encodeContextUpdate,
   encodeFunctionUpdate,
+  encodeRkeyUpdate,
   encodeSync,
   type KeyRange,
   type Sync,
@@ -112,6 +113,19 @@ export class AdminQueue {
       (batch) => {
         batch.write((...at) => encodeAkeyUpdate(...at, { first, last, ...keys }));
         batch.write((...at) => encodeSync(...at, { filter: SyncFilter.AKEY, first, last, ...keys }));
+      },
+      options,
+    );
+  }
+
+  /** RKEY_UPD and SYNC.RKEY: no function reaches this one any more under what these keys were. */
+  updateRemoteKeys(keys: KeyRange, options: WorkOptions = {}): Promise<void> {
+    return this.run(
+      'remote key update',
+      2,
+      (batch) => {
+        batch.write((...at) => encodeRkeyUpdate(...at, keys));
+        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.RKEY, ...keys }));
       },
       options,
     );

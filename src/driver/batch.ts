@@ -33,7 +33,7 @@ export class DescriptorBatch {
   private readonly context: Context;
   private readonly u32: Uint32Array;
   private readonly end: number;
-  private readonly interrupt: boolean;
+  private readonly announced: boolean;
   private readonly segments: Segment[] = [];
   private word: number;
   private left: number;
@@ -47,7 +47,7 @@ export class DescriptorBatch {
     this.end = this.u32.length;
     this.first = first;
     this.count = count;
-    this.interrupt = interrupt;
+    this.announced = interrupt;
     this.left = count;
     this.cutAt = first;
     this.word = context.ring.slotWord(first);
@@ -80,6 +80,12 @@ export class DescriptorBatch {
   writeImmediate(data: Uint8Array, destination: number, flags = 0, key = DEFAULT_KEY): void {
     encodeWriteImmediate(this.u32, this.word, this.flags(flags), this.block(), data.length, key, destination, data, 0);
     this.advance(data.length);
+  }
+
+  /** Raises the interrupt that an AKey names: a vector of this function, or of another under its consent. Ref §7.2. */
+  interrupt(key: number, flags = 0): void {
+    encodeInterrupt(this.u32, this.word, this.flags(flags), this.block(), key);
+    this.advance(0);
   }
 
   /**
@@ -176,7 +182,7 @@ export class DescriptorBatch {
     if (this.published) throw new SdxiError('ERR_SDXI_STATE', 'this batch has been submitted', { hint: 'begin a new one' });
     this.context.assertOpen();
     while (this.left > 0) this.nop();
-    const { context, first, count, interrupt } = this;
+    const { context, first, count, announced: interrupt } = this;
     const { ring } = context;
     const last = first + count - 1;
     const submission = new Submission();

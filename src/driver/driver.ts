@@ -6,9 +6,9 @@ import type { Access } from '../memory/address-space.js';
 import type { RegionSource } from '../memory/arena.js';
 import type { Region } from '../memory/region.js';
 import { ContextState, type FunctionState, FunctionState as State } from '../spec/codes.js';
-import { RING_MIN, TABLE_BYTES } from '../spec/limits.js';
+import { KEY_BYTES, RING_MIN, TABLE_BYTES } from '../spec/limits.js';
 import { DescriptorType } from '../spec/operations.js';
-import { Reg } from '../spec/registers.js';
+import { encodeRegister, MMIO_RKEY, Reg } from '../spec/registers.js';
 import { activate, type Capabilities, chooseLimits, functionState, type Limits, prepare, readVersion, stopFunction } from './activate.js';
 import { AdminQueue } from './admin.js';
 import { Context, type ContextShape, type SavedContext, SLOWEST_BYTES_PER_MS, type WorkOptions } from './context.js';
@@ -17,6 +17,7 @@ import { type DmaBuffer, type DmaRange, DmaSpace, IovaSpace } from './dma.js';
 import { ErrorWatch } from './error-watch.js';
 import { ErrorLog, type ErrorRecord } from './errorlog.js';
 import { functionError } from './errors.js';
+import { type Grant, RKeyTable } from './keys.js';
 import { type DriverSnapshot, readSnapshot, regionsFor, type SnapshotMemory, saveDriver } from './snapshot.js';
 import { Phase, type SuspendOptions, Suspension } from './suspension.js';
 import { ContextTables } from './tables.js';
@@ -31,6 +32,8 @@ export interface DriverOptions {
   adminTimeoutMs?: number;
   /** For data operations that name no timeout; default 30000. */
   timeoutMs?: number;
+  /** Consents to other functions of the group that are wanted, rounded up to 256 × 2^n; default 256. See {@link SdxiDriver.grant}. */
+  rkeys?: number;
   /** Addresses from a space that other functions draw from too. */
   iovas?: IovaSpace;
   /** Where the driver's own memory comes from, in pieces of 16 MiB and more; default: a memfd for each. @see openRegion */
@@ -85,7 +88,7 @@ export class SdxiDriver {
   /** @internal */
   readonly watch: ErrorWatch;
   /** @internal */
-  readonly options: { readonly adminTimeoutMs: number; readonly timeoutMs: number; readonly limits: Limits };
+  readonly options: { readonly adminTimeoutMs: number; readonly timeoutMs: number; readonly limits: Limits; readonly rkeys: number };
   /** @internal */
   readonly suspension: Suspension;
   private readonly byNumber = new Map<number, Context>();
@@ -96,6 +99,7 @@ export class SdxiDriver {
   private logIova = 0;
   private queue!: AdminQueue;
   private contextTables!: ContextTables;
+  private rkeys: RKeyTable | undefined;
   private active = false;
   private failure: Error | undefined;
   private closing: Promise<void> | undefined;
@@ -175,7 +179,8 @@ export class SdxiDriver {
 
   private constructor(bus: Bus, options: DriverOptions) {
     this.bus = bus;
-    this.options = { adminTimeoutMs: options.adminTimeoutMs ?? 1000, timeoutMs: options.timeoutMs ?? 30_000, limits: options.limits ?? {} };
+    const { adminTimeoutMs = 1000, timeoutMs = 30_000, limits = {}, rkeys = 256 } = options;
+    this.options = { adminTimeoutMs, timeoutMs, limits, rkeys };
     this.name = takeName(options.name);
     this.dma = new DmaSpace(bus, options.iovas, options.regions);
     this.suspension = new Suspension({
@@ -279,6 +284,7 @@ export class SdxiDriver {
     this.caps = chooseLimits(bus, readVersion(bus, name), options.limits); // the limits of the snapshot: CTL2 stays as it is
     this.contextTables = new ContextTables(dma, saved.driver.tables);
     this.keepLog(dma.at(saved.driver.errorLog));
+    if (saved.driver.rkeys !== null) this.rkeys = new RKeyTable(dma.at(saved.driver.rkeys));
     for (const context of saved.contexts) this.adopt(context);
     this.queue = new AdminQueue(this.byNumber.get(0) as Context, options.adminTimeoutMs);
     this.watch.arm();
@@ -397,6 +403,50 @@ export class SdxiDriver {
     return this.dma.regions;
   }
 
+  /**
+   * Lets another function of the group reach memory of this one, or raise one of its interrupts: until {@link revoke}, in every
+   * activation. The other side uses it with an AKey of `{ tgt_sfunc: <capabilities.sfunc of this>, rkey }`. Ref §7.1.
+   * @returns the RKey
+   * @throws SdxiError ERR_SDXI_UNSUPPORTED for a function without remote keys, ERR_SDXI_RESOURCE when all are in use; EncodeError
+   */
+  grant(grant: Grant): number {
+    this.assertUsable();
+    this.assertAwake();
+    this.rkeys ??= this.makeRkeys();
+    return this.rkeys.allocate(grant);
+  }
+
+  /** Takes consent back. Once it resolves nobody reaches this function under that RKey (S-112). @throws as {@link AdminQueue} */
+  async revoke(rkey: number, options: WorkOptions = {}): Promise<void> {
+    this.assertUsable();
+    this.assertAwake();
+    if (!this.rkeys) throw new ArgumentError(`remote key ${rkey} cannot be revoked`, { hint: 'nothing was granted' });
+    this.rkeys.free(rkey);
+    await this.queue.updateRemoteKeys({ keyFirst: rkey }, options);
+  }
+
+  private makeRkeys(): RKeyTable {
+    const { caps, dma, name, options } = this;
+    const { rkeys } = options;
+    if (!caps.rkeyCap || caps.sfunc === 0) {
+      throw new SdxiError('ERR_SDXI_UNSUPPORTED', `${name} has no remote keys`, {
+        hint: 'it needs CAP1.rkey_cap and a handle of its own: embedded:?fabric=a&groupId=7&sfunc=1',
+      });
+    }
+    if (!Number.isInteger(rkeys) || rkeys < 1 || rkeys > caps.maxRkeys) {
+      throw new ArgumentError(`rkeys cannot be ${String(rkeys)}`, { hint: `1 … ${caps.maxRkeys} with this function`, fields: { rkeys } });
+    }
+    const entries = 256 * 2 ** Math.max(0, Math.ceil(Math.log2(rkeys / 256)));
+    const table = new RKeyTable(dma.allocate(entries * KEY_BYTES, TABLE_BYTES));
+    this.programRkeys(table);
+    return table;
+  }
+
+  private programRkeys({ iova, entries }: RKeyTable): void {
+    const sz = Math.log2(entries / 256);
+    this.bus.writeRegister(Reg.RKEY, encodeRegister(MMIO_RKEY, { en: 1, sz, ptr: iova }));
+  }
+
   /** Called when the function as a whole fails; {@link recover} may bring it back. */
   onFailure(listener: (error: Error) => void): () => void {
     this.faultListeners.add(listener);
@@ -439,7 +489,7 @@ export class SdxiDriver {
     }
     await this.suspension.suspend({ hard, timeoutMs: timeoutMs ?? this.patience(), signal });
     this.assertOpen();
-    return saveDriver(this, this.options.limits, this.logIova);
+    return saveDriver(this, { limits: this.options.limits, errorLog: this.logIova, rkeys: this.rkeys?.iova });
   }
 
   /**
@@ -492,6 +542,7 @@ export class SdxiDriver {
       const [context0, ...others] = [...this.byNumber.values()].sort((a, b) => a.number - b.number);
       context0.storeState(ContextState.RUN);
       this.log.initialize();
+      if (this.rkeys) this.programRkeys(this.rkeys);
       await activate(bus, name, limit);
       this.active = true;
       this.failure = undefined;
@@ -559,6 +610,7 @@ export class SdxiDriver {
     this.active = false;
     this.watch.end();
     for (const context of this.byNumber.values()) context.discard(new ClosedError(name));
+    this.rkeys?.close();
     this.deadlines.clear();
     // Of a function that would not stop, closing the bus is the end; memory is unmapped after that.
     if (!quiet) await bus.close();

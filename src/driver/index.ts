@@ -11,7 +11,7 @@ export { type BatchOptions, Context, type WorkOptions } from './context.js';
 export { Cleaner, type DmaBuffer, type DmaRange, IovaSpace, type SavedMemory } from './dma.js';
 export { type ContextOptions, type DriverOptions, type ResumeOptions, SdxiDriver } from './driver.js';
 export { ErrorLog, type ErrorRecord } from './errorlog.js';
-export { type AKeyFields, AKeyTable } from './keys.js';
+export { type AKeyFields, AKeyTable, type Grant, RKeyTable } from './keys.js';
 export { type Doorbell, Ring, type RingShare } from './ring.js';
 export { DRIVER_SNAPSHOT_VERSION, type DriverSnapshot, type SnapshotMemory } from './snapshot.js';
 export type { SuspendOptions } from './suspension.js';

@@ -1,5 +1,5 @@
 import { ArgumentError, ClosedError, SdxiError } from '../errors.js';
-import { AKEY_ENT } from '../spec/keys.js';
+import { AKEY_ENT, RKEY_ENT } from '../spec/keys.js';
 import type { Input } from '../spec/layout.js';
 import { KEY_BYTES } from '../spec/limits.js';
 import type { DmaBuffer } from './dma.js';
@@ -7,27 +7,61 @@ import type { DmaBuffer } from './dma.js';
 /** Fields of an AKEY_ENT but for `vl`. ref §4.7. */
 export type AKeyFields = Omit<Input<typeof AKEY_ENT.fields>, 'vl'>;
 
-/**
- * The AKey table of one context: what its descriptors may reach, by number. Key 0 belongs to the driver: the context's default
- * translation, and its interrupt when it has one.
- *
- * Adding a key needs no update operation, because functions do not cache entries that are not valid (O-15); changing or freeing
- * one does: see `Context.updateKeys`.
- */
-export class AKeyTable {
+/** Consent that another function of the group may use this one: what it may do, and where. Ref §4.8. */
+export interface Grant {
+  /** CAP0.sfunc of the function that may use it. */
+  to: number;
+  /** Address space that it reaches; default the function's own. Its AKey has to name the same (S-29). */
+  pasid?: number;
+  /** Interrupt vector that it may raise; default none. */
+  vector?: number;
+}
+
+/** Fields of the entries, and which keys the driver keeps for itself. */
+interface Kind<Fields> {
+  readonly what: string;
+  readonly firstFree: number;
+  readonly more: string;
+  encode(fields: Fields): Uint8Array;
+}
+
+const AKEYS: Kind<AKeyFields> = {
+  what: 'access key',
+  firstFree: 1,
+  more: 'create the context with more (akeys)',
+  encode: (fields) => AKEY_ENT.encode({ ...fields, vl: 1 }),
+};
+
+const RKEYS: Kind<Grant> = {
+  what: 'remote key',
+  firstFree: 0,
+  more: 'open the function with more (rkeys)',
+  encode: ({ to, pasid, vector }) =>
+    RKEY_ENT.encode({
+      vl: 1,
+      req_sfunc: to,
+      ...(pasid === undefined ? {} : { pv: 1, pasid }),
+      ...(vector === undefined ? {} : { iv: 1, intr_num: vector }),
+    }),
+};
+
+/** A table of entries of 16 bytes that a function looks into while they come and go. */
+class KeyTable<Fields> {
   readonly entries: number;
+  private readonly kind: Kind<Fields>;
   private readonly memory: DmaBuffer;
   private readonly used: Uint8Array;
-  private hint = 1;
+  private hint: number;
   private closed = false;
 
-  constructor(memory: DmaBuffer) {
+  constructor(memory: DmaBuffer, kind: Kind<Fields>) {
+    this.kind = kind;
     this.memory = memory;
     this.entries = memory.byteLength / KEY_BYTES;
-    this.used = new Uint8Array(this.entries);
-    this.used[0] = 1;
+    this.used = new Uint8Array(this.entries).fill(1, 0, kind.firstFree);
+    this.hint = kind.firstFree;
     // Memory that was taken over has keys already.
-    for (let n = 1; n < this.entries; n++) this.used[n] = memory.u32[n * (KEY_BYTES / 4)] & 1;
+    for (let n = kind.firstFree; n < this.entries; n++) this.used[n] = memory.u32[n * (KEY_BYTES / 4)] & 1;
   }
 
   get iova(): number {
@@ -35,29 +69,22 @@ export class AKeyTable {
   }
 
   /** Takes a free key and makes it valid. @throws SdxiError ERR_SDXI_RESOURCE when all are in use; EncodeError for bad fields */
-  allocate(fields: AKeyFields): number {
+  allocate(fields: Fields): number {
     for (let n = 0; n < this.entries; n++) {
       const index = (this.hint + n) % this.entries;
       if (this.used[index]) continue;
       this.write(index, fields);
-      this.used[index] = 1;
       this.hint = index + 1;
       return index;
     }
-    throw new SdxiError('ERR_SDXI_RESOURCE', `all ${this.entries} access keys are in use`, {
-      hint: 'free keys, or create the context with more (akeys)',
-    });
-  }
-
-  /** A key that raises an interrupt vector of this function, for INTR descriptors. */
-  allocateInterrupt(vector: number): number {
-    return this.allocate({ iv: 1, intr_num: vector });
+    const { what, more } = this.kind;
+    throw new SdxiError('ERR_SDXI_RESOURCE', `all ${this.entries} ${what}s are in use`, { hint: `free keys, or ${more}` });
   }
 
   /** Writes an entry and makes it valid: bytes 4…15 first, the dword with vl last. The function must not be using the old one. */
-  write(index: number, fields: AKeyFields): void {
+  write(index: number, fields: Fields): void {
     this.check(index);
-    const words = new Uint32Array(AKEY_ENT.encode({ ...fields, vl: 1 }).buffer);
+    const words = new Uint32Array(this.kind.encode(fields).buffer);
     const { u32, i32 } = this.memory;
     const word = index * (KEY_BYTES / 4);
     Atomics.store(i32, word, 0);
@@ -68,12 +95,13 @@ export class AKeyTable {
     this.used[index] = 1;
   }
 
-  /** Makes a key invalid and free. @throws ArgumentError for key 0 and for keys that are not in use */
+  /** Makes a key invalid and free. @throws ArgumentError for keys of the driver and for keys that are not in use */
   free(index: number): void {
     this.check(index);
-    if (index === 0 || !this.used[index]) {
-      throw new ArgumentError(`access key ${index} cannot be freed`, {
-        hint: index === 0 ? 'key 0 lives as long as its context' : 'it is not in use',
+    const { what, firstFree } = this.kind;
+    if (index < firstFree || !this.used[index]) {
+      throw new ArgumentError(`${what} ${index} cannot be freed`, {
+        hint: index < firstFree ? 'it lives as long as its context' : 'it is not in use',
       });
     }
     const word = index * (KEY_BYTES / 4);
@@ -89,12 +117,35 @@ export class AKeyTable {
   }
 
   private check(index: number): void {
-    if (this.closed) throw new ClosedError('the access key table');
+    const { what } = this.kind;
+    if (this.closed) throw new ClosedError(`the ${what} table`);
     if (!Number.isInteger(index) || index < 0 || index >= this.entries) {
-      throw new ArgumentError(`there is no access key ${index}`, {
-        hint: `keys of this context are 0 … ${this.entries - 1}`,
-        fields: { index },
-      });
+      throw new ArgumentError(`there is no ${what} ${index}`, { hint: `they are 0 … ${this.entries - 1} here`, fields: { index } });
     }
+  }
+}
+
+/**
+ * The AKey table of one context: what its descriptors may reach, by number. Key 0 belongs to the driver: the context's default
+ * translation, and its interrupt when it has one.
+ *
+ * Adding a key needs no update operation, because functions do not cache entries that are not valid (O-15); changing or freeing
+ * one does: see `Context.updateKeys`.
+ */
+export class AKeyTable extends KeyTable<AKeyFields> {
+  constructor(memory: DmaBuffer) {
+    super(memory, AKEYS);
+  }
+
+  /** A key that raises an interrupt vector of this function, for INTR descriptors. */
+  allocateInterrupt(vector: number): number {
+    return this.allocate({ iv: 1, intr_num: vector });
+  }
+}
+
+/** The RKey table of a function: which others of its group may use it. Ref §4.8. */
+export class RKeyTable extends KeyTable<Grant> {
+  constructor(memory: DmaBuffer) {
+    super(memory, RKEYS);
   }
 }

@@ -23,6 +23,8 @@ export interface DriverSnapshot {
     readonly tables: SavedTables;
     /** DMA address of the error log. */
     readonly errorLog: number;
+    /** DMA address of the RKey table, if there is one. */
+    readonly rkeys: number | null;
   };
   function: FunctionSnapshot;
   /** What the function may reach; the oldest first. */
@@ -53,10 +55,13 @@ function canonical(value: unknown): string {
 const checksum = (part: unknown): string => createHash('sha256').update(canonical(part)).digest('hex');
 
 /** @throws SdxiError ERR_SDXI_STATE unless the function is stopped */
-export function saveDriver(driver: SdxiDriver, limits: Limits, errorLog: number): DriverSnapshot {
+export function saveDriver(
+  driver: SdxiDriver,
+  { limits, errorLog, rkeys }: { limits: Limits; errorLog: number; rkeys: number | undefined },
+): DriverSnapshot {
   const { bus, name, dma, contexts, tables } = driver;
   const parts: Record<Part, unknown> = {
-    driver: { name, uri: bus.uri, limits, tables: tables.save(), errorLog },
+    driver: { name, uri: bus.uri, limits, tables: tables.save(), errorLog, rkeys: rkeys ?? null },
     function: snapshotting(bus).snapshot(),
     memory: dma.describe(),
     contexts: [...contexts.values()].map((context) => context.save()),

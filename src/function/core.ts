@@ -6,7 +6,7 @@ import type { FunctionConfig } from './config.js';
 import { FunctionContext } from './context.js';
 import { ErrorLog } from './errorlog.js';
 import { Fabric, type Peer } from './fabric.js';
-import type { FunctionPorts, InterruptPort } from './ports.js';
+import type { FabricPort, FunctionPorts, InterruptPort } from './ports.js';
 import { RegisterFile } from './registers.js';
 
 /** What the function has done since power-on: plain numbers, free to read. */
@@ -53,7 +53,7 @@ export class Core {
   readonly memory: AddressSpaces;
   readonly registers: RegisterFile;
   readonly log: ErrorLog;
-  readonly fabric: Fabric;
+  readonly fabric: FabricPort;
   /** This function, as others of its group see it. */
   readonly peer: Peer;
   /** See {@link Peer.epoch}. */
@@ -96,6 +96,12 @@ export class Core {
     this.fabric = ports.fabric ?? new Fabric();
     this.peer = new OwnPeer(this);
     this.fabric.join(this.peer);
+  }
+
+  /** Others must not rely any more on what they have read of this function. See {@link Peer.epoch}. */
+  revoke(): void {
+    this.epoch++;
+    this.fabric.revoked(this.peer);
   }
 
   /** The working copy of a context, made on first use. */

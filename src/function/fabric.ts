@@ -2,7 +2,7 @@ import { ArgumentError } from '../errors.js';
 import type { AddressSpaces } from '../memory/address-space.js';
 import { FunctionState } from '../spec/index.js';
 import type { EntryCache } from './cache.js';
-import type { InterruptPort } from './ports.js';
+import type { FabricPort, InterruptPort } from './ports.js';
 
 /**
  * A function as others of its group see it: what a remote access needs of its target (ref §7.1 item 3). Every value is read anew
@@ -34,20 +34,25 @@ export interface Peer {
   readonly interrupts: InterruptPort;
 }
 
+/** S-98: two functions of a group cannot have one handle. */
+export function handleTaken(groupId: number, sfunc: number): ArgumentError {
+  return new ArgumentError(`group ${groupId} has a function with the handle ${sfunc} already`, {
+    hint: 'give each function of a group an sfunc of its own: embedded:?fabric=a&groupId=7&sfunc=2',
+    fields: { sfunc, groupId },
+  });
+}
+
 /**
- * What connects functions on a platform: those of one group (equal fn_grp_id, not 0) find each other by their handles.
+ * What connects functions of one thread: those of one group (equal fn_grp_id, not 0) find each other by their handles.
  * Membership of a group is decided by CTL0 at each lookup, not by who joined here.
  */
-export class Fabric {
+export class Fabric implements FabricPort {
   private readonly members: Peer[] = [];
 
   /** @throws ArgumentError when its group has a function with this handle already (S-98) */
   join(peer: Peer): void {
     if (peer.groupId !== 0 && this.members.some(({ sfunc, groupId }) => sfunc === peer.sfunc && groupId === peer.groupId)) {
-      throw new ArgumentError(`group ${peer.groupId} has a function with the handle ${peer.sfunc} already`, {
-        hint: 'give each function of a group an sfunc of its own: embedded:?sfunc=2&groupId=7',
-        fields: { sfunc: peer.sfunc, groupId: peer.groupId },
-      });
+      throw handleTaken(peer.groupId, peer.sfunc);
     }
     this.members.push(peer);
   }
@@ -72,6 +77,9 @@ export class Fabric {
     }
     return found;
   }
+
+  /** Every lookup and every slice reads the peer itself, and none is under way while another function of the thread runs. */
+  revoked(): void {}
 
   /** GRP_ENUM.busy of a function: another one of its group probes (S-4). */
   probedFor(self: Peer): boolean {

@@ -69,7 +69,7 @@ export class SdxiFunction {
 
   /** Leaves the fabric: nobody finds it any more. */
   disconnect(): void {
-    this.core.epoch++;
+    this.core.revoke();
     this.core.fabric.leave(this.core.peer);
   }
 
@@ -100,8 +100,9 @@ export class SdxiFunction {
     }
     core.counters.registerWrites++;
     const register = offset - (offset % 8);
-    if (register === Reg.CTL0 || register === Reg.RKEY) core.epoch++;
-    if (core.registers.write(offset, size, value) === Reg.CTL0) this.request(core.registers.request as FunctionRequest);
+    const written = core.registers.write(offset, size, value);
+    if (register === Reg.CTL0 || register === Reg.RKEY) core.revoke();
+    if (written === Reg.CTL0) this.request(core.registers.request as FunctionRequest);
   }
 
   /**
@@ -256,8 +257,8 @@ export class SdxiFunction {
   }
 
   private enter(state: FunctionState): void {
-    this.core.epoch++;
     this.core.registers.state = state;
+    this.core.revoke();
     this.core.ports.tracer?.functionState(state);
   }
 

@@ -1,6 +1,6 @@
 import type { AddressSpaces } from '../memory/address-space.js';
 import type { Tracer } from '../observe/tracer.js';
-import type { Fabric } from './fabric.js';
+import type { Peer } from './fabric.js';
 
 /** Where the function's interrupts go. Vector 0 is the error interrupt. */
 export interface InterruptPort {
@@ -9,11 +9,26 @@ export interface InterruptPort {
   raise(vector: number): void;
 }
 
+/** How a function finds the others of its group, and they it. `Fabric` is the one for functions of one thread. */
+export interface FabricPort {
+  join(self: Peer): void;
+  leave(self: Peer): void;
+  /** Who answers to a handle when `requester` asks. */
+  find(requester: Peer, sfunc: number): Peer | undefined;
+  /** GRP_ENUM.busy. */
+  probedFor(self: Peer): boolean;
+  /**
+   * The epoch of `self` has changed: consent that others rely on may be gone. Returns when no slice is under way that had been let
+   * through before (S-99, S-112).
+   */
+  revoked(self: Peer): void;
+}
+
 /** All that the function needs of the world around it. No port may call back into the function. */
 export interface FunctionPorts {
   memory: AddressSpaces;
   interrupts: InterruptPort;
   /** Where it finds the other functions of its group; without one it is alone. */
-  fabric?: Fabric;
+  fabric?: FabricPort;
   tracer?: Tracer;
 }

@@ -82,5 +82,5 @@ export function applySnapshot(core: Core, snapshot: FunctionSnapshot): void {
   for (const name of REGISTERS) core.registers.load(Reg[name], savedValue(snapshot.registers, name) as bigint);
   // What was known of other tables, and what others knew of this function, is of the one before.
   core.copies?.clear();
-  core.epoch++;
+  core.revoke();
 }

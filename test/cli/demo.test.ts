@@ -40,4 +40,29 @@ describe('sdxi demo', () => {
     expect(stdout).toContain('FAILED: file');
     expect(stdout).not.toMatch(/pages|event-loop/);
   });
+
+  it('--group: the three-party copy, a remote interrupt and each refused remote access (ref §7.1, §7.2)', {
+    timeout: LIMIT_MS,
+  }, async () => {
+    const { code, json } = await sdxiJson<DemoJson>(['demo', '--group'], { limitMs: LIMIT_MS });
+    expect(json.steps.map(({ name, ok }) => [name, ok])).toEqual(
+      ['group', 'three-party', 'interrupt', 'refused'].map((name) => [name, true]),
+    );
+    const { refusals } = json.steps[3].details as { refusals: { name: string; found: string; untouched: boolean }[] };
+    expect(refusals.length).toBeGreaterThanOrEqual(15);
+    expect(new Set(refusals.map(({ name }) => name)).size).toBe(refusals.length);
+    expect(refusals.every(({ untouched }) => untouched)).toBe(true);
+    expect(code).toBe(0);
+  });
+
+  it('--group with steps of the other demo, or a function that is not embedded, is refused', async () => {
+    for (const args of [
+      ['--group', '--only', 'fill'],
+      ['--group', '--function', 'vfio-user:/x'],
+    ]) {
+      const { code, stderr } = await sdxi(['demo', ...args]);
+      expect(code).toBe(2);
+      expect(stderr).toContain('hint:');
+    }
+  });
 });

@@ -24,8 +24,23 @@ export const Life = { STARTING: 0, RUNNING: 1, LOST: 2, CLOSED: 3 } as const;
 export type Life = (typeof Life)[keyof typeof Life];
 
 /** What a request asks of the engine. */
-export const Op = { READ: 1, WRITE: 2, DOORBELL: 3, MAP: 4, UNMAP: 5, RESET: 6, PUBLISH: 7, SNAPSHOT: 8, RESTORE: 9 } as const;
+export const Op = {
+  READ: 1,
+  WRITE: 2,
+  DOORBELL: 3,
+  MAP: 4,
+  UNMAP: 5,
+  RESET: 6,
+  PUBLISH: 7,
+  MEET: 8,
+  PART: 9,
+  SNAPSHOT: 10,
+  RESTORE: 11,
+} as const;
 export type Op = (typeof Op)[keyof typeof Op];
+
+/** {@link Channel.owner} of a mapping of the function itself; another member of its fabric goes by its index there. */
+export const OWN = -1;
 
 /** States of the request slot. Bit 0: the engine has to answer. */
 export const Slot = { DONE: 2, PENDING: 1, PENDING_ASLEEP: 3 } as const;
@@ -326,6 +341,15 @@ export class Channel {
 
   set pasid(pasid: number) {
     this.words[SLOT + 3] = pasid;
+  }
+
+  /** Whose memory a MAP or UNMAP is about: {@link OWN}, or a member of the fabric. */
+  get owner(): number {
+    return Number(BigInt.asIntN(32, this.value[0]));
+  }
+
+  set owner(owner: number) {
+    this.value[0] = BigInt.asUintN(32, BigInt(owner));
   }
 
   /** Hands the filled slot to the engine. */

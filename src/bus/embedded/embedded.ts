@@ -7,10 +7,12 @@ import type { FunctionSnapshot } from '../../spec/snapshot.js';
 import type { Bus, MapRequest } from '../bus.js';
 import { checkRange } from '../checks.js';
 import type { Snapshotting } from '../snapshot.js';
-import { Channel, Life, Op } from './channel.js';
+import { Channel, Life, Op, OWN } from './channel.js';
 import { EmbeddedClient, type EmbeddedShare } from './client.js';
 import type { EngineData, EngineReady } from './engine.js';
-import { mapNumbers } from './engine-memory.js';
+import { type MapNumbers, mapNumbers } from './engine-memory.js';
+import { type Member, type Place, reservePlace } from './fabric/hub.js';
+import type { MemberShare } from './fabric/thread-fabric.js';
 import { MappingLedger } from './ledger.js';
 import { type EmbeddedOptions, embeddedSettings } from './options.js';
 import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
@@ -19,9 +21,14 @@ import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
 const CLOSE_MS = 2000;
 
 /** The built engine (scripts/setup.mjs): Node 20 starts no thread from a TypeScript source, so sources (tests) take it from dist/. */
-function engineEntry(): URL {
+export function engineEntry(): URL {
   const built = import.meta.url.replace(/\/src\/bus\/embedded\/[^/]+\.ts$/, '/dist/bus/embedded/embedded.js');
   return new URL('./engine-thread.js', built);
+}
+
+interface Held {
+  readonly numbers: MapNumbers;
+  readonly region: Region;
 }
 
 /** A function in this process, on a thread of its own. */
@@ -30,15 +37,19 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
   /** Resolves when the thread is gone. */
   private readonly ended: Promise<void>;
   /** Keeps mapped memory alive for as long as the engine may touch it. */
-  private readonly held = new MappingLedger<Region>();
+  private readonly held = new MappingLedger<Held>();
+  /** Its place in a fabric, if it has one. */
+  private readonly place?: Place;
   private closing?: Promise<void>;
 
-  private constructor(share: EmbeddedShare, worker: Worker) {
+  private constructor(share: EmbeddedShare, worker: Worker, place?: Place) {
     super(share);
     this.worker = worker;
+    this.place = place;
     this.ended = new Promise((resolve) => {
       worker.once('exit', (code) => {
         this.channel.fail(`its thread ended with code ${code}`);
+        place?.hub.leave(place);
         resolve();
       });
     });
@@ -52,39 +63,46 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
    * @throws SdxiError ERR_SDXI_URI, ArgumentError for options, SdxiError ERR_SDXI_SYSTEM when the thread does not start
    */
   static async open(uri: string, options: EmbeddedOptions = {}): Promise<EmbeddedBus> {
-    const { config, vectors, registerTimeoutMs, startTimeoutMs } = embeddedSettings(uri, options);
+    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric, engine } = embeddedSettings(uri, options);
     const shape = { maxContext: config.maxContext, vectors };
     const { buffer } = new Channel(shape);
-    // None of the parent's flags: loaders and inspectors are not for the engine.
-    const worker = new Worker(engineEntry(), {
-      workerData: { buffer, shape, config } satisfies EngineData,
-      execArgv: [],
-      name: 'sdxi engine',
-    });
-    const { counterNames } = await ready(worker, startTimeoutMs);
-    const stride = doorbellStride(config.dbStride);
-    const doorbellBytes = bar2Bytes(config.maxContext, config.dbStride);
-    return new EmbeddedBus({ uri, buffer, ...shape, stride, doorbellBytes, registerTimeoutMs, counterNames }, worker);
+    const place = fabric === undefined ? undefined : reservePlace(fabric, config);
+    try {
+      // None of the parent's flags: loaders and inspectors are not for the engine.
+      const worker = new Worker(engine ?? engineEntry(), {
+        workerData: { buffer, shape, config, fabric: place && { board: place.board, index: place.index } } satisfies EngineData,
+        execArgv: [],
+        name: 'sdxi engine',
+      });
+      const { counterNames } = await ready(worker, startTimeoutMs);
+      const stride = doorbellStride(config.dbStride);
+      const doorbellBytes = bar2Bytes(config.maxContext, config.dbStride);
+      const bus = new EmbeddedBus({ uri, buffer, ...shape, stride, doorbellBytes, registerTimeoutMs, counterNames }, worker, place);
+      await bus.enter(config.cache !== 'none');
+      return bus;
+    } catch (error) {
+      place?.hub.leave(place);
+      throw error;
+    }
   }
 
   map(request: MapRequest): void {
     this.check();
     const numbers = mapNumbers(request);
-    const { channel } = this;
-    const hold = () => this.held.add(numbers.pasid, numbers.iova, numbers.byteLength, request.region);
-    this.acquire();
+    const { region } = request;
+    const hold = () => this.held.add(numbers.pasid, numbers.iova, numbers.byteLength, { numbers, region });
     try {
-      channel.numbers.set([numbers.regionAddress, numbers.regionBytes, numbers.offset, numbers.byteLength, numbers.iova]);
-      channel.status = numbers.access;
-      channel.pasid = numbers.pasid;
-      this.request(Op.MAP);
-      this.checkStatus();
+      this.requestMap(OWN, numbers);
     } catch (error) {
       // Without an answer the engine may have mapped it all the same: the memory stays until the thread is gone.
       if (error instanceof BusLostError || error instanceof ClosedError) hold();
       throw error;
-    } finally {
-      this.release();
+    }
+    try {
+      this.place?.hub.map(this.place, numbers);
+    } catch (error) {
+      this.requestUnmap(OWN, numbers);
+      throw error;
     }
     hold();
   }
@@ -94,18 +112,86 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
     checkRange(iova, byteLength);
     const mappings = this.held.inside(pasid, iova, byteLength);
     if (mappings.length === 0) return;
+    if (this.place) for (const { note } of mappings) this.place.hub.unmap(this.place, note.numbers, note.region);
+    this.requestUnmap(OWN, { iova, byteLength, pasid });
+    for (const mapping of mappings) this.held.delete(pasid, mapping.iova);
+  }
+
+  private requestMap(owner: number, numbers: MapNumbers): void {
+    const { channel } = this;
+    this.acquire();
+    try {
+      channel.numbers.set([numbers.regionAddress, numbers.regionBytes, numbers.offset, numbers.byteLength, numbers.iova]);
+      channel.status = numbers.access;
+      channel.pasid = numbers.pasid;
+      channel.owner = owner;
+      this.request(Op.MAP);
+      this.checkStatus();
+    } finally {
+      this.release();
+    }
+  }
+
+  private requestUnmap(owner: number, { iova, byteLength, pasid }: Pick<MapNumbers, 'iova' | 'byteLength' | 'pasid'>): void {
     const { channel } = this;
     this.acquire();
     try {
       channel.numbers[3] = byteLength;
       channel.numbers[4] = iova;
       channel.pasid = pasid;
+      channel.owner = owner;
       this.request(Op.UNMAP);
       this.checkStatus();
     } finally {
       this.release();
     }
-    for (const mapping of mappings) this.held.delete(pasid, mapping.iova);
+  }
+
+  /** Takes its place among the members of its fabric; gone again when that fails. */
+  private async enter(caches: boolean): Promise<void> {
+    const { place } = this;
+    if (!place) return;
+    try {
+      place.hub.enter(place, this.member(place.index, caches));
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** What its fabric asks of it. */
+  private member(index: number, caches: boolean): Member {
+    const { buffer, shape } = this.channel;
+    const { held, worker, ended } = this;
+    const kept = new Set<Region>();
+    void ended.then(() => kept.clear());
+    return {
+      share: { index, buffer, shape, caches },
+      *mappings() {
+        for (const { note } of held.all()) yield note;
+      },
+      meet: (other: MemberShare) => {
+        this.acquire();
+        try {
+          worker.postMessage(other);
+          this.request(Op.MEET);
+        } finally {
+          this.release();
+        }
+      },
+      part: (other: number) => {
+        this.acquire();
+        try {
+          this.channel.numbers[0] = other;
+          this.request(Op.PART);
+        } finally {
+          this.release();
+        }
+      },
+      mapOf: (other, numbers) => this.requestMap(other, numbers),
+      unmapOf: (other, numbers) => this.requestUnmap(other, numbers),
+      keep: (region) => kept.add(region),
+    };
   }
 
   /** Function-level reset (S-46, S-107). Vectors are as after opening: unmasked, nothing pending. */

@@ -1,12 +1,14 @@
 /**
  * The engine thread: one function, its memory, and the loop that serves it. Entry of a worker; its `workerData` is {@link EngineData}.
  */
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { SdxiError } from '../../errors.js';
 import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
-import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, relax, TEXT_BYTES } from './channel.js';
+import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, OWN, relax, TEXT_BYTES } from './channel.js';
 import { EngineMemory } from './engine-memory.js';
+import { Board } from './fabric/board.js';
+import { type MemberShare, ThreadFabric } from './fabric/thread-fabric.js';
 import { SnapshotTransfer } from './snapshot-transfer.js';
 
 /** What the engine is started with. */
@@ -14,6 +16,8 @@ export interface EngineData {
   readonly buffer: SharedArrayBuffer;
   readonly shape: ChannelShape;
   readonly config: FunctionConfig;
+  /** Its place in a fabric, if it has one. */
+  readonly fabric?: { readonly board: SharedArrayBuffer; readonly index: number };
 }
 
 /** What the engine says when it is ready. */
@@ -37,15 +41,18 @@ class Engine {
   private readonly memory = new EngineMemory();
   private readonly fn: SdxiFunction;
   private readonly transfer = new SnapshotTransfer();
+  private readonly fabric: ThreadFabric | undefined;
   readonly counterNames: (keyof SdxiFunction['counters'])[];
   private readonly ring: (context: number, value: number) => void;
 
-  constructor({ buffer, shape, config }: EngineData) {
+  constructor({ buffer, shape, config, fabric }: EngineData) {
     const channel = new Channel(shape, buffer);
     this.channel = channel;
+    this.fabric = fabric && new ThreadFabric(new Board(fabric.board), fabric.index);
     const fn = new SdxiFunction(config, {
       memory: this.memory.spaces,
       interrupts: { vectors: shape.vectors, raise: (vector) => channel.raise(vector) },
+      fabric: this.fabric,
     });
     this.fn = fn;
     this.counterNames = (Object.keys(fn.counters) as (keyof SdxiFunction['counters'])[]).slice(0, COUNTERS_MAX);
@@ -54,11 +61,14 @@ class Engine {
 
   /** Serves until the channel says that it is over. */
   run(): void {
-    const { channel, fn } = this;
+    const { channel, fn, fabric } = this;
     let untilPublish = PUBLISH_LOOPS;
     while (channel.life === Life.RUNNING) {
       if (channel.called && channel.take(this.ring)) this.serve();
-      if (fn.step(TURNS_PER_LOOK) === 0) this.idle();
+      fabric?.begin();
+      const turns = fn.step(TURNS_PER_LOOK);
+      fabric?.end();
+      if (turns === 0) this.idle();
       if (--untilPublish === 0) {
         this.publish();
         untilPublish = PUBLISH_LOOPS;
@@ -106,7 +116,7 @@ class Engine {
         status = this.try(() => this.map());
         break;
       case Op.UNMAP:
-        status = this.try(() => this.memory.unmap(channel.numbers[4], channel.numbers[3], channel.pasid));
+        status = this.try(() => this.memoryAt(channel.owner).unmap(channel.numbers[4], channel.numbers[3], channel.pasid));
         break;
       case Op.RESET:
         fn.reset();
@@ -114,6 +124,12 @@ class Engine {
         break;
       case Op.PUBLISH:
         this.publish();
+        break;
+      case Op.MEET:
+        this.fabric?.meet(receiveMessageOnPort(parentPort as MessagePort)?.message as MemberShare);
+        break;
+      case Op.PART:
+        this.fabric?.part(first);
         break;
       case Op.SNAPSHOT:
         status = this.try(() => this.transfer.send(channel, () => fn.snapshot()));
@@ -124,6 +140,7 @@ class Engine {
       default:
         throw new RangeError(`there is no operation ${channel.op}`);
     }
+    this.fabric?.publish();
     channel.status = status;
     channel.answer();
   }
@@ -131,7 +148,21 @@ class Engine {
   private map(): void {
     const { channel } = this;
     const [regionAddress, regionBytes, offset, byteLength, iova] = channel.numbers;
-    this.memory.map({ regionAddress, regionBytes, offset, byteLength, iova, access: channel.status, pasid: channel.pasid });
+    this.memoryAt(channel.owner).map({
+      regionAddress,
+      regionBytes,
+      offset,
+      byteLength,
+      iova,
+      access: channel.status,
+      pasid: channel.pasid,
+    });
+  }
+
+  /** Memory of this function, or of another one of its fabric. */
+  private memoryAt(owner: number): EngineMemory {
+    if (owner === OWN || this.fabric === undefined) return this.memory;
+    return this.fabric.memoryOf(owner);
   }
 
   /** Runs what may be refused. @returns the status: 0, or the bytes of the error's description in the channel's text */

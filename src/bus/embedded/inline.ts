@@ -9,6 +9,7 @@ import type { Bus, MapRequest, WaitOptions } from '../bus.js';
 import { checkDoorbellValue, checkOffset, checkRange, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
 import type { Snapshotting } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
+import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
 import { MappingLedger } from './ledger.js';
 import { type EmbeddedOptions, embeddedSettings } from './options.js';
 import { POLL_MS, TIMER_MS } from './sleep.js';
@@ -39,11 +40,12 @@ export class InlineBus implements Bus, Snapshotting {
   private readonly interrupts: Vector[];
   private readonly stride: number;
   private readonly maxContext: number;
+  private readonly fabric?: string;
   private closed = false;
 
   /** @throws SdxiError ERR_SDXI_URI, ArgumentError for options */
   constructor(uri = 'embedded:?inline=1', options: EmbeddedOptions = {}) {
-    const { config, vectors, tracer } = embeddedSettings(uri, options);
+    const { config, vectors, fabric, tracer } = embeddedSettings(uri, options);
     this.uri = uri;
     this.vectors = vectors;
     this.interrupts = Array.from({ length: vectors }, () => ({ count: 0, masked: false, pending: false }));
@@ -51,7 +53,19 @@ export class InlineBus implements Bus, Snapshotting {
     this.maxContext = config.maxContext;
     this.doorbellBytes = bar2Bytes(config.maxContext, config.dbStride);
     const raise = (vector: number) => this.raise(vector);
-    this.fn = new SdxiFunction(config, { memory: this.memory.spaces, interrupts: { vectors, raise }, tracer });
+    const ports = { memory: this.memory.spaces, interrupts: { vectors, raise }, tracer };
+    if (fabric === undefined) {
+      this.fn = new SdxiFunction(config, ports);
+      return;
+    }
+    const shared = inlineFabric(fabric);
+    try {
+      this.fn = new SdxiFunction(config, { ...ports, fabric: shared });
+    } catch (error) {
+      releaseInlineFabric(fabric);
+      throw error;
+    }
+    this.fabric = fabric;
   }
 
   /** Runs at most `budget` turns. @returns turns run; 0 = nothing to do until a doorbell or register write */
@@ -190,7 +204,10 @@ export class InlineBus implements Bus, Snapshotting {
   }
 
   async close(): Promise<void> {
+    if (this.closed) return;
     this.closed = true;
+    this.fn.disconnect();
+    if (this.fabric !== undefined) releaseInlineFabric(this.fabric);
     this.held.clear();
   }
 

@@ -38,6 +38,10 @@ export class MappingLedger<T> {
     return found;
   }
 
+  *all(): Generator<{ iova: number; byteLength: number; note: T }> {
+    for (const space of this.spaces.values()) for (const [iova, entry] of space) yield { iova, ...entry };
+  }
+
   delete(pasid: number, iova: number): void {
     this.spaces.get(pasid)?.delete(iova);
   }

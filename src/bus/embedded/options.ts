@@ -13,6 +13,13 @@ export interface EmbeddedOptions {
   registerTimeoutMs?: number;
   /** How long the engine thread may take to start; default 20000. */
   startTimeoutMs?: number;
+  /**
+   * Name of what connects functions that are opened by one thread: those of one group (`groupId`, not 0) reach each other there under
+   * remote keys. Default: the function is alone.
+   */
+  fabric?: string;
+  /** Program of the engine thread in place of the one that was built: for a suite that is tried out on wrong functions. @internal */
+  engine?: URL;
   /** Sees what happens inside the function; inline buses only. */
   tracer?: Tracer;
 }
@@ -25,11 +32,13 @@ export interface EmbeddedSettings {
   readonly vectors: number;
   readonly registerTimeoutMs: number;
   readonly startTimeoutMs: number;
+  readonly fabric?: string;
+  readonly engine?: URL;
   readonly tracer?: Tracer;
 }
 
 /** Options of the URI that concern the bus; all others are the function's. */
-const BUS_OPTIONS = ['inline', 'vectors', 'registerTimeoutMs', 'startTimeoutMs'] as const;
+const BUS_OPTIONS = ['inline', 'vectors', 'registerTimeoutMs', 'startTimeoutMs', 'fabric'] as const;
 
 /** Node's timers end here. */
 const LONGEST_MS = 2 ** 31 - 1;
@@ -60,6 +69,8 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
     vectors: whole('vectors', own.get('vectors') ?? options.vectors ?? Math.min(config.maxContext + 3, VECTORS_MAX), 2, VECTORS_MAX),
     registerTimeoutMs: whole('registerTimeoutMs', own.get('registerTimeoutMs') ?? options.registerTimeoutMs ?? 2000, 1, LONGEST_MS),
     startTimeoutMs: whole('startTimeoutMs', own.get('startTimeoutMs') ?? options.startTimeoutMs ?? 20_000, 1, LONGEST_MS),
+    fabric: fabricName(own.get('fabric') ?? options.fabric),
+    engine: options.engine,
     tracer: options.tracer,
   };
 }
@@ -72,6 +83,11 @@ function functionOptions(query: URLSearchParams): Partial<FunctionConfig> {
     const hint = `${error.hint ?? ''}; options of the bus: ${BUS_OPTIONS.join(', ')}`;
     throw new ArgumentError(error.message, { hint, fields: error.fields, cause: error });
   }
+}
+
+function fabricName(name: unknown): string | undefined {
+  if (name === undefined || (typeof name === 'string' && /^[\w.-]{1,64}$/.test(name))) return name;
+  return wrong('fabric', name, 'a name of letters, digits, dots, dashes and underscores, 64 of them at most');
 }
 
 function wrong(option: string, value: unknown, valid: string): never {

@@ -1,4 +1,5 @@
-import { DEMO_STEPS, type DemoReport, type DemoStep, runDemo } from '../../offload/demo/demo.js';
+import { Option } from 'commander';
+import { DEMO_STEPS, type DemoReport, type DemoStep, runDemo, runGroupDemo } from '../../offload/demo/demo.js';
 import type { StepResult } from '../../offload/demo/step.js';
 import type { LoopDelay } from '../../offload/latency.js';
 import { type CommandModule, withJson } from '../command.js';
@@ -12,6 +13,7 @@ interface DemoOptions {
   file?: string;
   only?: DemoStep[];
   corrupt?: 'data' | 'guard';
+  group?: boolean;
 }
 
 export const demoCommand: CommandModule = (program, terminal, done) => {
@@ -21,18 +23,26 @@ export const demoCommand: CommandModule = (program, terminal, done) => {
     .option('--function <uri>', 'function to show', 'embedded:')
     .option('--file <path>', 'file to move (default: the running node binary)')
     .option('--only <steps>', `only these of the steps: ${DEMO_STEPS.join(', ')}`, namesOf(DEMO_STEPS))
-    .addOption(corruptOption());
+    .addOption(corruptOption().conflicts('group'))
+    .addOption(
+      new Option(
+        '--group',
+        'three functions of one group instead: a copy between two by the third, a remote interrupt, each refusal',
+      ).conflicts(['file', 'only']),
+    );
   withJson(command).action(async (options: DemoOptions) => {
-    const report = await interruptible((signal) =>
-      runDemo({
+    const onStep = (step: StepResult) => terminal.print(line(terminal, step));
+    const report = await interruptible((signal) => {
+      if (options.group) return runGroupDemo({ uri: options.function, signal, onStep });
+      return runDemo({
         uri: options.function,
         file: options.file === undefined ? undefined : existingFile(options.file),
         only: options.only,
         corrupt: options.corrupt,
         signal,
-        onStep: (step) => terminal.print(line(terminal, step)),
-      }),
-    );
+        onStep,
+      });
+    });
     terminal.result(report);
     terminal.print(`\n${table(report)}`);
     terminal.print(verdict(terminal, report));
@@ -61,8 +71,9 @@ function delayRow({ ok, details }: StepResult): string[] {
 function rowsOf(step: StepResult): string[][] {
   const { name, ok, bytes, seconds, bytesPerSecond, cpuBytesPerSecond, ratioToCpu, details } = step;
   const verified = ok ? 'yes' : 'NO';
-  if (name === 'function') return [];
+  if (name === 'function' || name === 'group') return [];
   if (bytes === undefined || seconds === undefined) {
+    if (ok && !details?.error) return []; // nothing to compare
     const { code = 'failed' } = (details?.error ?? {}) as { code?: string };
     // What the CPU's own copy does at such an address.
     return [[name, NONE, NONE, code, name === 'error' ? 'SIGSEGV' : NONE, NONE, verified]];

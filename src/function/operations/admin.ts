@@ -189,7 +189,7 @@ function update(core: Core, admin: FunctionContext, operation: number): void {
     return;
   }
   // Operations of other functions that are under way under an older key end at their next slice, so SYNC need not wait for them.
-  if (operation === AdminOp.RKEY_UPD || operation === AdminOp.FN_UPD) core.epoch++;
+  if (operation === AdminOp.RKEY_UPD || operation === AdminOp.FN_UPD) core.revoke();
   if (operation === AdminOp.RKEY_UPD) {
     copies?.rkeysChanged(keyRange(admin));
     return;

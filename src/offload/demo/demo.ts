@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { AbortError, SdxiError } from '../../errors.js';
 import { open } from '../../mover/index.js';
 import { describeFunction, provokeError, runDmatest, watchEventLoop } from './behaviour.js';
+import { closeGroup, copyBetweenOthers, describeGroup, interruptAnother, openGroup, refuseEach } from './group.js';
 import { fillMemory, migratePages, moveFile } from './movement.js';
 import type { Stage, StepResult } from './step.js';
 
@@ -21,6 +22,14 @@ export type DemoStep = keyof typeof STEPS;
 
 /** All steps, in their order. */
 export const DEMO_STEPS = Object.keys(STEPS) as DemoStep[];
+
+/** Steps of the demo of a function group, in their order. */
+const GROUP_STEPS = [
+  ['group', describeGroup],
+  ['three-party', copyBetweenOthers],
+  ['interrupt', interruptAnother],
+  ['refused', refuseEach],
+] as const;
 
 export interface DemoOptions {
   uri: string;
@@ -43,9 +52,9 @@ export interface DemoReport {
 }
 
 /** A step that throws has failed; the next ones are made all the same. */
-async function attempt(name: DemoStep, stage: Stage): Promise<StepResult> {
+async function attempt(name: string, step: () => Promise<StepResult>): Promise<StepResult> {
   try {
-    return await STEPS[name](stage);
+    return await step();
   } catch (error) {
     if (error instanceof AbortError) throw error;
     const message = error instanceof Error ? error.message : String(error);
@@ -68,7 +77,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
     const steps: StepResult[] = [];
     for (const name of DEMO_STEPS.filter((step) => only.includes(step))) {
       if (signal?.aborted) throw new AbortError('demo', { cause: signal.reason });
-      const step = await attempt(name, stage);
+      const step = await attempt(name, () => STEPS[name](stage));
       steps.push(step);
       onStep?.(step);
     }
@@ -76,5 +85,25 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   } finally {
     await rm(directory, { recursive: true, force: true });
     await mover.close();
+  }
+}
+
+/**
+ * Three functions of one group: a copy between two of them by the third, a remote interrupt, and each remote access that is refused.
+ * @throws ArgumentError for a URI that is not `embedded:`; otherwise as {@link runDemo}
+ */
+export async function runGroupDemo({ uri, signal, onStep }: Pick<DemoOptions, 'uri' | 'signal' | 'onStep'>): Promise<DemoReport> {
+  const stage = await openGroup(uri, signal);
+  try {
+    const steps: StepResult[] = [];
+    for (const [name, make] of GROUP_STEPS) {
+      if (signal?.aborted) throw new AbortError('demo', { cause: signal.reason });
+      const step = await attempt(name, () => make(stage));
+      steps.push(step);
+      onStep?.(step);
+    }
+    return { ok: steps.every((step) => step.ok), function: steps[0].details, steps };
+  } finally {
+    await closeGroup(stage);
   }
 }
