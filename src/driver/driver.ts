@@ -1,7 +1,7 @@
 import type { Bus } from '../bus/bus.js';
 import { checkDuration, checkLimits, checkMode, checkOptions } from '../bus/checks.js';
 import { snapshotting } from '../bus/snapshot.js';
-import { ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
+import { AbortError, ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
 import type { Access } from '../memory/address-space.js';
 import type { RegionSource } from '../memory/arena.js';
 import type { Region } from '../memory/region.js';
@@ -482,6 +482,7 @@ export class SdxiDriver {
   async suspend({ hard = false, timeoutMs, signal }: SuspendOptions = {}): Promise<DriverSnapshot> {
     this.assertUsable();
     checkLimits({ timeoutMs, signal });
+    if (signal?.aborted) throw new AbortError('suspending', { cause: signal.reason });
     snapshotting(this.bus);
     await this.recovering;
     if (!this.active && this.suspension.phase === Phase.AWAKE) {
@@ -500,6 +501,7 @@ export class SdxiDriver {
   async resume(options: WorkOptions = {}): Promise<void> {
     this.assertUsable();
     checkLimits(options);
+    if (options.signal?.aborted) throw new AbortError('resuming', { cause: options.signal.reason });
     await this.suspension.resume({ timeoutMs: options.timeoutMs ?? this.patience(), signal: options.signal });
   }
 

@@ -362,6 +362,32 @@ describe.each(BUSES)('suspend and resume over $name (ref §10)', ({ name, open }
     await Promise.all(submissions.map(({ done }) => done));
   });
 
+  it('a signal that has fired changes nothing; one that fires during a slow stop leaves the rest to resume', async () => {
+    let slow = false;
+    const { driver, contexts } = await loaded({
+      pairs: 1,
+      change: (bus) =>
+        wrap(bus, {
+          readRegister: (offset) => {
+            const value = bus.readRegister(offset);
+            return slow && offset === Reg.STS0 && value === 0n ? 3n : value;
+          },
+        }),
+    });
+    const signal = AbortSignal.abort();
+    expect((await rejection(driver.suspend({ signal }))).code).toBe('ERR_SDXI_ABORTED');
+    expect([driver.suspended, driver.state()]).toEqual([false, FunctionState.ACTIVE]);
+    slow = true;
+    const controller = new AbortController();
+    const suspending = rejection(driver.suspend({ signal: controller.signal }));
+    setTimeout(() => controller.abort(), 5);
+    expect((await suspending).code).toBe('ERR_SDXI_ABORTED');
+    slow = false;
+    expect((await rejection(driver.resume({ signal }))).code).toBe('ERR_SDXI_ABORTED');
+    await driver.resume();
+    await Promise.all(contexts.map((context) => context.idle()));
+  });
+
   it('a function that was used meanwhile is not taken for the same; recover brings it back', async () => {
     const { driver, contexts } = await loaded({ pairs: 1 });
     await driver.suspend();

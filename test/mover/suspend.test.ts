@@ -97,6 +97,8 @@ describe.each(URIS)('suspend and resume over $name (ref §10)', ({ uri }) => {
     expect(mover.suspended).toBe(false);
     expect((await rejection(mover.suspend({ soft: true } as object))).code).toBe('ERR_SDXI_ARGUMENT');
     expect((await rejection(mover.resume({ timeoutMs: -1 }))).code).toBe('ERR_SDXI_ARGUMENT');
+    expect((await rejection(mover.suspend({ signal: AbortSignal.abort() }))).code).toBe('ERR_SDXI_ABORTED');
+    expect(mover.suspended).toBe(false);
     await mover.copy(mover.alloc(8), mover.alloc(8));
   });
 });
