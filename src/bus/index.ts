@@ -5,3 +5,4 @@ export { InlineBus } from './embedded/inline.js';
 export type { EmbeddedOptions } from './embedded/options.js';
 export { listFunctions, type OpenBusOptions, openBus } from './open.js';
 export { type BusRecord, RecordingBus, type RecordingOptions } from './recording.js';
+export { canSnapshot, type Snapshotting, snapshotting } from './snapshot.js';

@@ -3,8 +3,10 @@ import { BusLostError, ClosedError, SdxiError } from '../../errors.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
 import { bar2Bytes, doorbellStride } from '../../spec/limits.js';
+import type { FunctionSnapshot } from '../../spec/snapshot.js';
 import type { Bus, MapRequest } from '../bus.js';
 import { checkRange } from '../checks.js';
+import type { Snapshotting } from '../snapshot.js';
 import { Channel, Life, Op, OWN } from './channel.js';
 import { EmbeddedClient, type EmbeddedShare } from './client.js';
 import type { EngineData, EngineReady } from './engine.js';
@@ -13,6 +15,7 @@ import { type Member, type Place, reservePlace } from './fabric/hub.js';
 import type { MemberShare } from './fabric/thread-fabric.js';
 import { MappingLedger } from './ledger.js';
 import { type EmbeddedOptions, embeddedSettings } from './options.js';
+import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
 
 /** How long close() asks before it forces. */
 const CLOSE_MS = 2000;
@@ -29,7 +32,7 @@ interface Held {
 }
 
 /** A function in this process, on a thread of its own. */
-export class EmbeddedBus extends EmbeddedClient implements Bus {
+export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
   private readonly worker: Worker;
   /** Resolves when the thread is gone. */
   private readonly ended: Promise<void>;
@@ -196,6 +199,29 @@ export class EmbeddedBus extends EmbeddedClient implements Bus {
     this.acquire();
     try {
       this.request(Op.RESET);
+    } finally {
+      this.release();
+    }
+  }
+
+  /** @see Snapshotting.snapshot */
+  snapshot(): FunctionSnapshot {
+    return this.transfer((request) => receiveSnapshot(this.channel, request));
+  }
+
+  /** @see Snapshotting.restore */
+  restore(snapshot: FunctionSnapshot): void {
+    this.transfer((request) => sendSnapshot(this.channel, snapshot, request));
+  }
+
+  /** Several requests in a row, with the slot held. */
+  private transfer<T>(action: (request: (op: Op) => void) => T): T {
+    this.acquire();
+    try {
+      return action((op) => {
+        this.request(op);
+        this.checkStatus();
+      });
     } finally {
       this.release();
     }

@@ -4,8 +4,10 @@ import { SdxiFunction } from '../../function/function.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
 import { BAR0_BYTES, bar2Bytes, doorbellStride } from '../../spec/limits.js';
+import type { FunctionSnapshot } from '../../spec/snapshot.js';
 import type { Bus, MapRequest, WaitOptions } from '../bus.js';
 import { checkDoorbellValue, checkOffset, checkRange, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
+import type { Snapshotting } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
 import { MappingLedger } from './ledger.js';
@@ -27,7 +29,7 @@ interface Vector {
  * A function on the caller's own thread. Nothing moves by itself: it runs inside {@link wait} and {@link spin}, and when
  * {@link step} is called. So a test sees every state, in an order that it decides.
  */
-export class InlineBus implements Bus {
+export class InlineBus implements Bus, Snapshotting {
   readonly uri: string;
   readonly vectors: number;
   readonly doorbellBytes: number;
@@ -182,6 +184,18 @@ export class InlineBus implements Bus {
       entry.masked = false;
       entry.pending = false;
     }
+  }
+
+  /** @see Snapshotting.snapshot */
+  snapshot(): FunctionSnapshot {
+    this.check();
+    return this.fn.snapshot();
+  }
+
+  /** @see Snapshotting.restore */
+  restore(snapshot: FunctionSnapshot): void {
+    this.check();
+    this.fn.restore(snapshot);
   }
 
   /** What the function has done so far. */
