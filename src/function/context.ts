@@ -3,6 +3,7 @@ import { Window } from '../memory/window.js';
 import { ContextState, type ErrorStep, type SubStep } from '../spec/index.js';
 import type { Peer } from './fabric.js';
 import type { Flight } from './flight.js';
+import type { DescriptorFault } from './ports.js';
 
 /** A mapping that allows nothing: the start value of remembered mappings, so that they are never undefined. */
 export const NO_MAPPING = new Mapping(0, 1, 3, new Window(new ArrayBuffer(8)), 0);
@@ -123,6 +124,11 @@ export class FunctionContext {
   adminFailure: TargetFailure | undefined;
   adminWaits: { context: FunctionContext; workNumber: number }[] | undefined;
 
+  /** A fault plan holds the descriptor at Read_Index back, or has let it go. */
+  held: 'no' | 'yes' | 'released' = 'no';
+  /** What a fault plan has for the descriptor in execution. */
+  fault: DescriptorFault | undefined;
+
   constructor(number: number) {
     this.number = number;
   }
@@ -163,6 +169,8 @@ export class FunctionContext {
     this.destinationMap = NO_MAPPING;
     this.adminFailure = undefined;
     this.adminWaits = undefined;
+    this.held = 'no';
+    this.fault = undefined;
   }
 }
 

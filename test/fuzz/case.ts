@@ -73,7 +73,8 @@ class Case {
     this.random = new Prng(seed);
     const { random } = this;
     this.polite = random.below(4) === 0;
-    this.trouble = [0, 1, 2, 20, 200][random.below(this.polite ? 3 : 5)];
+    // A wild address may be one of a ring, and then vl says nothing any more.
+    this.trouble = this.polite ? 0 : [0, 1, 2, 20, 200][random.below(5)];
     const count = random.below(3) === 0 ? 2 + random.below(2) : 1;
     const fabric = new Fabric();
     const tracer = random.below(2) === 0 ? covering(this.coverage) : undefined;
@@ -247,6 +248,8 @@ class Case {
     member.control(3);
     for (let context = 0; context < CONTEXTS; context++) {
       if (member.state(context) === ContextState.STOP_FN) member.repair(context);
+      // A jump start that nobody had looked at yet is forgotten with the stop (S-75).
+      else fn.ringDoorbell(context, member.writeIndex[context]);
     }
   }
 

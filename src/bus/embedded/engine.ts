@@ -3,6 +3,7 @@
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { SdxiError } from '../../errors.js';
+import { FaultPlan } from '../../fault/index.js';
 import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
 import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, OWN, relax, TEXT_BYTES } from './channel.js';
@@ -16,6 +17,8 @@ export interface EngineData {
   readonly buffer: SharedArrayBuffer;
   readonly shape: ChannelShape;
   readonly config: FunctionConfig;
+  /** Fault plan from the start; '' for none. */
+  readonly faults: string;
   /** Its place in a fabric, if it has one. */
   readonly fabric?: { readonly board: SharedArrayBuffer; readonly index: number };
 }
@@ -45,7 +48,7 @@ class Engine {
   readonly counterNames: (keyof SdxiFunction['counters'])[];
   private readonly ring: (context: number, value: number) => void;
 
-  constructor({ buffer, shape, config, fabric }: EngineData) {
+  constructor({ buffer, shape, config, faults, fabric }: EngineData) {
     const channel = new Channel(shape, buffer);
     this.channel = channel;
     this.fabric = fabric && new ThreadFabric(new Board(fabric.board), fabric.index);
@@ -55,6 +58,7 @@ class Engine {
       fabric: this.fabric,
     });
     this.fn = fn;
+    this.setFaults(faults);
     this.counterNames = (Object.keys(fn.counters) as (keyof SdxiFunction['counters'])[]).slice(0, COUNTERS_MAX);
     this.ring = (context, value) => fn.ringDoorbell(context, value);
   }
@@ -128,6 +132,9 @@ class Engine {
       case Op.MEET:
         this.fabric?.meet(receiveMessageOnPort(parentPort as MessagePort)?.message as MemberShare);
         break;
+      case Op.FAULTS:
+        status = this.try(() => this.setFaults(channel.readText(channel.status)));
+        break;
       case Op.PART:
         this.fabric?.part(first);
         break;
@@ -157,6 +164,11 @@ class Engine {
       access: channel.status,
       pasid: channel.pasid,
     });
+  }
+
+  private setFaults(text: string): void {
+    const plan = new FaultPlan(text);
+    this.fn.setFaults(plan.active ? plan : undefined);
   }
 
   /** Memory of this function, or of another one of its fabric. */

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn, setTimeout as pauseFor } from 'node:timers/promises';
 import { AbortError, ClosedError, TimeoutError } from '../../errors.js';
+import type { FaultPlan } from '../../fault/index.js';
 import { SdxiFunction } from '../../function/function.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
@@ -11,7 +12,7 @@ import type { Snapshotting } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
 import { MappingLedger } from './ledger.js';
-import { type EmbeddedOptions, embeddedSettings } from './options.js';
+import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen } from './options.js';
 import { POLL_MS, TIMER_MS } from './sleep.js';
 
 /** Turns between two looks at a condition. */
@@ -41,11 +42,12 @@ export class InlineBus implements Bus, Snapshotting {
   private readonly stride: number;
   private readonly maxContext: number;
   private readonly fabric?: string;
+  private readonly faults: FaultPlan;
   private closed = false;
 
   /** @throws SdxiError ERR_SDXI_URI, ArgumentError for options */
   constructor(uri = 'embedded:?inline=1', options: EmbeddedOptions = {}) {
-    const { config, vectors, fabric, tracer } = embeddedSettings(uri, options);
+    const { config, vectors, fabric, faults, tracer } = embeddedSettings(uri, options);
     this.uri = uri;
     this.vectors = vectors;
     this.interrupts = Array.from({ length: vectors }, () => ({ count: 0, masked: false, pending: false }));
@@ -54,18 +56,22 @@ export class InlineBus implements Bus, Snapshotting {
     this.doorbellBytes = bar2Bytes(config.maxContext, config.dbStride);
     const raise = (vector: number) => this.raise(vector);
     const ports = { memory: this.memory.spaces, interrupts: { vectors, raise }, tracer };
-    if (fabric === undefined) {
-      this.fn = new SdxiFunction(config, ports);
-      return;
-    }
-    const shared = inlineFabric(fabric);
+    this.fabric = fabric;
+    this.faults = faults;
     try {
-      this.fn = new SdxiFunction(config, { ...ports, fabric: shared });
+      this.fn = new SdxiFunction(config, { ...ports, fabric: fabric === undefined ? undefined : inlineFabric(fabric) });
     } catch (error) {
-      releaseInlineFabric(fabric);
+      if (fabric !== undefined) releaseInlineFabric(fabric);
       throw error;
     }
-    this.fabric = fabric;
+    if (faults.active) this.fn.setFaults(faults);
+  }
+
+  /** @see EmbeddedBus.setFaults */
+  setFaults(text: string): void {
+    this.check();
+    const plan = faultsWhileOpen(text, this.faults);
+    this.fn.setFaults(plan.active ? plan : undefined);
   }
 
   /** Runs at most `budget` turns. @returns turns run; 0 = nothing to do until a doorbell or register write */
