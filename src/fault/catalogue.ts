@@ -382,7 +382,7 @@ export const FAULTS: readonly Fault[] = [
   fault(47, {
     title: 'a context fails under load',
     parameters: IN_CONTEXT,
-    does: 'An internal error takes a context to ERR_FN in the middle of its ring; the descriptor at hand stays.',
+    does: 'The descriptor at hand fails with an internal error (step INT), which takes its context to ERR_FN in the middle of its ring.',
     exposes: 'Nobody starts it again: what is left never completes.',
     use: 'Run load with `after=1000,count=1`.',
   }),

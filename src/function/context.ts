@@ -126,6 +126,8 @@ export class FunctionContext {
 
   /** A fault plan holds the descriptor at Read_Index back, or has let it go. */
   held: 'no' | 'yes' | 'released' = 'no';
+  /** A fault plan shows another Read_Index than the real one. */
+  concealed: { shown: number; real: number } | undefined;
   /** What a fault plan has for the descriptor in execution. */
   fault: DescriptorFault | undefined;
 
@@ -171,6 +173,7 @@ export class FunctionContext {
     this.adminWaits = undefined;
     this.held = 'no';
     this.fault = undefined;
+    this.concealed = undefined;
   }
 }
 

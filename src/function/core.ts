@@ -1,6 +1,6 @@
 import type { AddressSpace, AddressSpaces, Mapping } from '../memory/address-space.js';
 import type { ContextState, ErrorStep, FunctionState, SubStep } from '../spec/index.js';
-import { SubStep as Sub } from '../spec/index.js';
+import { loadSharedU64, SubStep as Sub } from '../spec/index.js';
 import { EntryCache } from './cache.js';
 import type { FunctionConfig } from './config.js';
 import { FunctionContext } from './context.js';
@@ -180,6 +180,15 @@ export class Core {
     return true;
   }
 
+  /** Read_Index as a fault plan wants it; the real one is remembered for the next load. */
+  private showReadIndex(faults: FaultPort, context: FunctionContext, map: Mapping): void {
+    const { number, readIndex: real, statusAddress } = context;
+    const shown = faults.readIndex(number, real);
+    if (shown !== undefined) map.publish64(statusAddress + 8, shown);
+    const seen = shown ?? loadSharedU64(map.u32, map.word(statusAddress + 8));
+    context.concealed = seen === real ? undefined : { shown: seen, real };
+  }
+
   /** Writes Read_Index. The low dword goes first: for a moment the value is too small, which is harmless (S-72). */
   writeReadIndex(context: FunctionContext): boolean {
     context.unpublished = 0;
@@ -187,8 +196,8 @@ export class Core {
     const map = context.statusMap.covers(address, 8, 2) ? context.statusMap : this.structure(context, address, 8, 2);
     if (!map) return false;
     context.statusMap = map;
-    const shown = this.faults === undefined ? context.readIndex : this.faults.readIndex(context.number, context.readIndex);
-    if (shown !== undefined) map.publish64(address, shown);
+    if (this.faults === undefined) map.publish64(address, context.readIndex);
+    else this.showReadIndex(this.faults, context, map);
     return true;
   }
 }

@@ -147,7 +147,9 @@ export function readStatus(core: Core, context: FunctionContext): number {
   }
   context.statusMap = map;
   const state = map.load32(address) & 0xf;
-  const readIndex = loadSharedU64(map.u32, map.word(address + 8));
+  const { concealed } = context;
+  let readIndex = loadSharedU64(map.u32, map.word(address + 8));
+  if (concealed !== undefined && concealed.shown === readIndex) readIndex = concealed.real;
   if (!LEGAL_STATES.has(state) || readIndex >= MAX_INDEX) {
     core.fail(ErrorStep.CXT_STS, SubStep.DVF);
     return -1;

@@ -1,0 +1,128 @@
+/** Our own driver under each fault that can be provoked: the right error or none, no byte where none belongs, and a close that ends. Ref §12. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { openBus } from '../../src/bus/index.js';
+import { type Context, SdxiDriver } from '../../src/driver/index.js';
+import { SdxiError } from '../../src/errors.js';
+
+const PIECE = 256;
+const COPIES = 40;
+const GUARD = 0xee;
+const TIMEOUT_MS = 60;
+
+/** What may come of it; `none`: everything is as without the fault. */
+type Outcome = 'none' | RegExp;
+
+/** Times are small, so that the tests are short; where a fault has its moment in the opening, that fails. */
+const CASES: [plan: string, outcome: Outcome, at?: 'open' | 'close'][] = [
+  ['F-1:ms=15,every=7', 'none'],
+  ['F-2:every=7', /DATA_ACCESS/],
+  ['F-3:every=7', /DATA_ACCESS/],
+  ['F-4:ms=15,every=9,context=1', 'none'],
+  ['F-5:context=1', 'none'],
+  ['F-7', 'none'],
+  ['F-8:ms=1', /TIMEOUT/, 'open'],
+  ['F-9', 'none', 'close'],
+  ['F-10:ms=20', 'none'],
+  ['F-11', 'none'],
+  ['F-12', 'none'],
+  ['F-13', /TIMEOUT/, 'open'],
+  ['F-14', /FUNCTION|TIMEOUT/, 'open'],
+  ['F-15', 'none'],
+  ['F-16', 'none'],
+  ['F-19:every=5', 'none'],
+  ['F-21', 'none'],
+  ['F-22:ms=15', 'none'],
+  ['F-23', 'none'],
+  ['F-24', 'none'],
+  ['F-25', 'none'],
+  ['F-26', 'none'],
+  ['F-27', 'none'],
+  ['F-28', 'none'],
+  ['F-29', 'none'],
+  ['F-31:every=1;F-2:every=9', /CONTEXT|DATA_ACCESS/],
+  ['F-32:value=0;F-2:every=9', /CONTEXT|DATA_ACCESS/],
+  ['F-32:value=1;F-2:every=9', /CONTEXT|DATA_ACCESS/],
+  ['F-32:value=2;F-2:every=9', /CONTEXT|DATA_ACCESS/],
+  ['F-33:context=1,after=5', /RING|CONTEXT|TIMEOUT/],
+  ['F-34', /FUNCTION/, 'open'],
+  ['F-35:context=1', /TIMEOUT|CONTEXT/],
+  ['F-37', 'none'],
+  ['F-38', 'none'],
+  ['F-39', 'none'],
+  ['F-43:ms=50,count=1,context=1', 'none'],
+  ['F-44:value=2', 'none'],
+  ['F-44:every=3', 'none'],
+  ['F-45', 'none'],
+  ['F-46', /CONTEXT|VALIDATION|FUNCTION/, 'open'],
+  ['F-47:every=9', /FUNCTION|CONTEXT/],
+  ['F-48:every=7', /DATA_ACCESS/],
+  ['F-49:after=5', /FUNCTION|UNSUPPORTED/, 'open'],
+];
+
+const open: SdxiDriver[] = [];
+
+afterEach(async () => {
+  for (const driver of open.splice(0)) await driver.close();
+});
+
+async function bringUp(plan: string): Promise<{ driver: SdxiDriver; context: Context }> {
+  const bus = await openBus('embedded:?inline=1', { faults: plan });
+  const driver = await SdxiDriver.open(bus, { adminTimeoutMs: TIMEOUT_MS, timeoutMs: TIMEOUT_MS });
+  open.push(driver);
+  return { driver, context: await driver.createContext({ completion: 'interrupt' }) };
+}
+
+/** Copies of pieces with guards between. @returns codes of the errors that came */
+async function load(driver: SdxiDriver, context: Context): Promise<string[]> {
+  const source = driver.allocate(COPIES * PIECE, 4096);
+  const target = driver.allocate(COPIES * PIECE * 2, 4096);
+  for (let i = 0; i < source.bytes.length; i++) source.bytes[i] = i % 251;
+  target.bytes.fill(GUARD);
+  const codes: string[] = [];
+  const done = new Array<boolean>(COPIES).fill(false);
+  for (let n = 0; n < COPIES; n++) {
+    try {
+      const batch = context.begin(1);
+      batch.copy(PIECE, source.iova + n * PIECE, target.iova + 2 * n * PIECE);
+      await context.limit(batch.submit(), { timeoutMs: TIMEOUT_MS });
+      done[n] = true;
+    } catch (error) {
+      expect(error).toBeInstanceOf(SdxiError);
+      codes.push((error as SdxiError).code);
+      if (driver.running) await context.recover().catch((late: SdxiError) => codes.push(late.code));
+    }
+  }
+  for (let n = 0; n < COPIES; n++) {
+    const piece = target.bytes.subarray(2 * n * PIECE, (2 * n + 1) * PIECE);
+    const guard = target.bytes.subarray((2 * n + 1) * PIECE, (2 * n + 2) * PIECE);
+    expect(guard.every((byte) => byte === GUARD)).toBe(true);
+    if (done[n]) expect(piece.equals(source.bytes.subarray(n * PIECE, (n + 1) * PIECE))).toBe(true);
+  }
+  return codes;
+}
+
+describe('our own driver under each fault', () => {
+  it.each(CASES)('%s', async (plan, outcome, at) => {
+    let codes: string[] = [];
+    try {
+      const { driver, context } = await bringUp(plan);
+      codes = await load(driver, context);
+    } catch (error) {
+      if (!(error instanceof SdxiError) || at !== 'open') throw error;
+      codes.push(error.code);
+    }
+    if (outcome === 'none') expect(codes).toEqual([]);
+    else {
+      expect(codes.length).toBeGreaterThan(0);
+      for (const code of codes) expect(code).toMatch(outcome);
+    }
+    for (const driver of open.splice(0)) await driver.close();
+  });
+
+  it('and goes on as if nothing had been when the fault is over', async () => {
+    const { driver, context } = await bringUp('F-2:every=3;F-44:every=2');
+    expect((await load(driver, context)).length).toBeGreaterThan(5);
+    (driver.bus as unknown as { setFaults(text: string): void }).setFaults('');
+    expect(await load(driver, context)).toEqual([]);
+  });
+});
