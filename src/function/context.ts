@@ -3,6 +3,7 @@ import { Window } from '../memory/window.js';
 import { ContextState, type ErrorStep, type SubStep } from '../spec/index.js';
 import type { Peer } from './fabric.js';
 import type { Flight } from './flight.js';
+import type { AdminTarget } from './operations/admin.js';
 
 /** A mapping that allows nothing: the start value of remembered mappings, so that they are never undefined. */
 export const NO_MAPPING = new Mapping(0, 1, 3, new Window(new ArrayBuffer(8)), 0);
@@ -122,6 +123,8 @@ export class FunctionContext {
   /** First target that could not be started (S-27, S-83). */
   adminFailure: TargetFailure | undefined;
   adminWaits: { context: FunctionContext; workNumber: number }[] | undefined;
+  /** The virtual function that it acts on; undefined: the function itself. */
+  adminTarget: AdminTarget | undefined;
 
   constructor(number: number) {
     this.number = number;
@@ -163,6 +166,7 @@ export class FunctionContext {
     this.destinationMap = NO_MAPPING;
     this.adminFailure = undefined;
     this.adminWaits = undefined;
+    this.adminTarget = undefined;
   }
 }
 
