@@ -1,5 +1,7 @@
 import type { Access } from '../memory/address-space.js';
+import type { FunctionSnapshot } from '../spec/snapshot.js';
 import type { Bus, MapRequest, WaitOptions } from './bus.js';
+import { canSnapshot, type Snapshotting } from './snapshot.js';
 
 /** One thing that a driver did to its bus. */
 export type BusRecord =
@@ -11,6 +13,7 @@ export type BusRecord =
   | { readonly kind: 'mask' | 'unmask'; readonly vector: number }
   | { readonly kind: 'wait'; readonly what: string }
   | { readonly kind: 'reset' }
+  | { readonly kind: 'snapshot' | 'restore' }
   | { readonly kind: 'close' };
 
 export interface RecordingOptions {
@@ -27,11 +30,20 @@ export class RecordingBus implements Bus {
   private readonly onRecord?: (record: BusRecord) => void;
   private kept: BusRecord[] = [];
   private lost = 0;
+  /** Only if the bus can: see {@link canSnapshot}. */
+  readonly snapshot?: () => FunctionSnapshot;
+  readonly restore?: (snapshot: FunctionSnapshot) => void;
 
   constructor(bus: Bus, options: RecordingOptions = {}) {
     this.bus = bus;
     this.limit = options.limit ?? 100_000;
     this.onRecord = options.onRecord;
+    if (!canSnapshot(bus)) return;
+    this.snapshot = () => this.saved(bus);
+    this.restore = (snapshot) => {
+      bus.restore(snapshot);
+      this.record({ kind: 'restore' });
+    };
   }
 
   /** What happened since the start or the last {@link clear}, oldest first. */
@@ -136,6 +148,12 @@ export class RecordingBus implements Bus {
   close(): Promise<void> {
     this.record({ kind: 'close' });
     return this.bus.close();
+  }
+
+  private saved(bus: Snapshotting): FunctionSnapshot {
+    const snapshot = bus.snapshot();
+    this.record({ kind: 'snapshot' });
+    return snapshot;
   }
 
   private record(record: BusRecord): void {

@@ -97,17 +97,20 @@ async function reach(
 /**
  * Brings a function to STOP from whatever state, as in ref §3.5. Already there, it is left alone: no request is written.
  * @param hard do not wait for descriptors in execution
+ * @param patient do not hurry a soft stop that takes too long: it goes on when the time is over
+ * @returns whether it was hard, or had to become so: descriptors in execution were abandoned then
  * @throws TimeoutError, FunctionError, AbortError
  */
 export async function stopFunction(
   bus: Bus,
   name: string,
-  { hard = false, timeoutMs, signal }: { hard?: boolean; timeoutMs: number; signal?: AbortSignal },
-): Promise<void> {
+  { hard = false, patient = false, timeoutMs, signal }: { hard?: boolean; patient?: boolean; timeoutMs: number; signal?: AbortSignal },
+): Promise<boolean> {
   const { STOP, INIT, ACTIVE, STOPG_SF, ERROR } = FunctionState;
   const limit = { timeoutMs, signal };
   let state = functionState(bus);
-  if (state === STOP) return;
+  let hurried = hard;
+  if (state === STOP) return false;
   if (state === INIT || state === ACTIVE) {
     requestKeeping(bus, hard ? FunctionRequest.STOP_HD : FunctionRequest.STOP_SF);
     if (!hard) {
@@ -115,24 +118,32 @@ export async function stopFunction(
         state = await reach(bus, name, [STOP, ERROR], limit);
       } catch (error) {
         // A soft stop waits for the descriptor in execution (S-87), or for ever (F-9): hurry it.
-        if (!(error instanceof TimeoutError)) throw error;
+        if (patient || !(error instanceof TimeoutError)) throw error;
         requestKeeping(bus, FunctionRequest.STOP_HD);
+        hurried = true;
       }
     }
-  } else if (state === STOPG_SF) {
+  } else if (state === STOPG_SF && (hard || !patient)) {
     requestKeeping(bus, FunctionRequest.STOP_HD);
+    hurried = true;
   }
   state = await reach(bus, name, [STOP, ERROR], limit);
   if (state === ERROR) {
     request(bus, FunctionRequest.RESET);
     await reach(bus, name, [STOP], limit);
   }
+  return hurried;
 }
 
 /** Step (pre) of ref §3.4 once the function is stopped: CTL0 cleared but for the group, VERSION read. @throws SdxiError ERR_SDXI_UNSUPPORTED */
 export function prepare(bus: Bus, name: string): string {
   // RESET in STOP does nothing (O-7), and it replaces an ACTIVE that may be left from an ignored request (S-90).
   request(bus, FunctionRequest.RESET);
+  return readVersion(bus, name);
+}
+
+/** VERSION. @throws SdxiError ERR_SDXI_UNSUPPORTED */
+export function readVersion(bus: Bus, name: string): string {
   const { major, minor } = decodeRegister(MMIO_VERSION, bus.readRegister(Reg.VERSION));
   if (major !== 1) {
     throw new SdxiError('ERR_SDXI_UNSUPPORTED', `${name} speaks SDXI ${major}.${minor}`, { hint: 'this driver speaks SDXI 1.x' });

@@ -98,6 +98,11 @@ export interface Portion {
   abandoned: boolean;
 }
 
+/** A portion in a snapshot. Each submission has a number in place of its name. */
+export interface SavedPortion extends Omit<Portion, 'blockWord' | 'segments'> {
+  readonly segments: readonly (readonly [first: number, end: number, submission: number])[];
+}
+
 /** What {@link InFlight.collect} found. */
 export const Collected = { EMPTY: 0, WAITING: 1, FAILED: 2 } as const;
 export type Collected = (typeof Collected)[keyof typeof Collected];
@@ -162,6 +167,16 @@ export class InFlight {
     }
   }
 
+  /** Whose descriptors were taken and have not completed for sure. The context must be stopped. */
+  undecided(readIndex: number): Set<Submission> {
+    const some = new Set<Submission>();
+    for (const portion of this.live()) {
+      if (this.ring.isDone(portion.blockWord)) continue;
+      for (const { first, submission } of portion.segments) if (first < readIndex) some.add(submission);
+    }
+    return some;
+  }
+
   /** Whose descriptor an index is. */
   ownerOf(index: number): Submission | undefined {
     for (const portion of this.live()) {
@@ -193,6 +208,32 @@ export class InFlight {
   submissions(): Set<Submission> {
     const all = new Set<Submission>();
     for (const portion of this.live()) for (const { submission } of portion.segments) all.add(submission);
+    return all;
+  }
+
+  /** All of it, for a snapshot. The context must be stopped. */
+  save(): SavedPortion[] {
+    const numbers = new Map([...this.submissions()].map((submission, number) => [submission, number]));
+    return this.live().map(({ first, last, slots, bytes, interrupt, explained, abandoned, segments }) => ({
+      ...{ first, last, slots, bytes, interrupt, explained, abandoned },
+      segments: segments.map((segment) => [segment.first, segment.end, numbers.get(segment.submission) as number] as const),
+    }));
+  }
+
+  /** Follows what {@link save} has saved. @returns the runs in the ring, oldest first */
+  restore(saved: readonly SavedPortion[]): Segment[] {
+    const submissions = new Map<number, Submission>();
+    const all: Segment[] = [];
+    for (const { segments, ...portion } of saved) {
+      const runs = segments.map(([first, end, number]) => {
+        const submission = submissions.get(number) ?? new Submission();
+        submissions.set(number, submission);
+        return { first, end, submission };
+      });
+      this.add({ ...portion, blockWord: this.ring.blockWord(portion.last), segments: runs });
+      all.push(...runs);
+    }
+    for (const submission of submissions.values()) submission.seal();
     return all;
   }
 

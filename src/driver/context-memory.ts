@@ -11,6 +11,14 @@ const STATUS_AT = 128;
 const INDEX_AT = 256;
 const CONTROL_BYTES = 384;
 
+/** DMA addresses of the structures of a context. */
+export interface SavedPlaces {
+  readonly control: number;
+  readonly ring: number;
+  readonly blocks: number;
+  readonly keys: number;
+}
+
 /** The structures of one context: CXT_CTL, CXT_STS, Write_Index, ring, completion blocks and AKey table. ref §4. */
 export class ContextMemory {
   readonly control: DmaBuffer;
@@ -21,18 +29,19 @@ export class ContextMemory {
   private readonly entries: number;
   private readonly held: DmaBuffer[] = [];
 
-  constructor(dma: DmaSpace, { ringEntries, akeySize }: ContextShape) {
+  /** @param places where they are already */
+  constructor(dma: DmaSpace, { ringEntries, akeySize }: ContextShape, places?: SavedPlaces) {
     this.entries = ringEntries;
-    const allocate = (byteLength: number, alignment: number): DmaBuffer => {
-      const buffer = dma.allocate(byteLength, alignment);
+    const allocate = (byteLength: number, alignment: number, at?: number): DmaBuffer => {
+      const buffer = at === undefined ? dma.allocate(byteLength, alignment) : dma.at(at);
       this.held.push(buffer);
       return buffer;
     };
     try {
-      this.control = allocate(CONTROL_BYTES, 128);
-      this.ring = allocate(ringEntries * DESCRIPTOR_BYTES, 4096);
-      this.blocks = allocate(ringEntries * CSB_BYTES, 64);
-      this.keys = allocate(2 ** (akeySize + 8) * KEY_BYTES, 4096);
+      this.control = allocate(CONTROL_BYTES, 128, places?.control);
+      this.ring = allocate(ringEntries * DESCRIPTOR_BYTES, 4096, places?.ring);
+      this.blocks = allocate(ringEntries * CSB_BYTES, 64, places?.blocks);
+      this.keys = allocate(2 ** (akeySize + 8) * KEY_BYTES, 4096, places?.keys);
     } catch (error) {
       this.free();
       throw error;
@@ -54,17 +63,31 @@ export class ContextMemory {
     };
   }
 
+  /** Where they are, for a snapshot. */
+  save(): SavedPlaces {
+    const { control, ring, blocks, keys } = this;
+    return { control: control.iova, ring: ring.iova, blocks: blocks.iova, keys: keys.iova };
+  }
+
   publishControl(qos: number): void {
+    publishStructure(this.control, 0, this.encodeControl(qos));
+  }
+
+  /** Whether CXT_CTL in memory is the one that {@link publishControl} writes. */
+  isPublished(qos: number): boolean {
+    return Buffer.compare(this.control.bytes.subarray(0, CXT_CTL.byteLength), this.encodeControl(qos)) === 0;
+  }
+
+  private encodeControl(qos: number): Uint8Array {
     const { control, ring, entries } = this;
-    const fields = {
+    return CXT_CTL.encode({
       vl: 1,
       qos,
       ds_ring_ptr: ring.iova,
       ds_ring_sz: entries,
       cxt_sts_ptr: control.iova + STATUS_AT,
       write_index_ptr: control.iova + INDEX_AT,
-    };
-    publishStructure(control, 0, CXT_CTL.encode(fields));
+    });
   }
 
   withdrawControl(): void {

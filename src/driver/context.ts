@@ -4,12 +4,13 @@ import { ContextState, nameOf } from '../spec/codes.js';
 import { maxBufferBytes } from '../spec/limits.js';
 import { doorbellOffset } from '../spec/registers.js';
 import { DescriptorBatch } from './batch.js';
-import type { Submission } from './completions.js';
-import { ContextMemory } from './context-memory.js';
+import type { SavedPortion, Segment, Submission } from './completions.js';
+import { ContextMemory, type SavedPlaces } from './context-memory.js';
 import type { SdxiDriver } from './driver.js';
 import type { ErrorRecord } from './errorlog.js';
 import { type AKeyFields, AKeyTable } from './keys.js';
 import { Ring } from './ring.js';
+import { Phase } from './suspension.js';
 import { type CompletionMode, Tracker } from './tracker.js';
 
 /** What a context is made with. Encoded sizes as in CXT_L1_ENT. */
@@ -22,6 +23,24 @@ export interface ContextShape {
   readonly vector: number | undefined;
   readonly completion: CompletionMode;
   readonly autoRecover: boolean;
+}
+
+/** A context in a snapshot of its driver. */
+export interface SavedContext {
+  readonly number: number;
+  /** Fields that are not there are null. */
+  readonly shape: Omit<ContextShape, 'pasid' | 'vector'> & { readonly pasid: number | null; readonly vector: number | null };
+  readonly places: SavedPlaces;
+  /** As they stood in memory, which must say the same when the context is taken over. */
+  readonly state: ContextState;
+  readonly readIndex: number;
+  readonly writeIndex: number;
+  /** Stopped by `context.stop()`, and not by the suspension. */
+  readonly stopped: boolean;
+  /** Its error has been dealt with; it waits for `context.recover()`. */
+  readonly down: boolean;
+  /** What the driver had in the ring, oldest first. */
+  readonly work: readonly SavedPortion[];
 }
 
 /** Options of one batch or submission. */
@@ -40,7 +59,7 @@ const RESERVE = 16;
 /** From this much work in flight on (some 50 µs) an interrupt costs less than polling. */
 const INTERRUPT_BYTES = 512 * 1024;
 /** A descriptor in execution ends at this pace at least; a soft stop waits for it (S-87). */
-const SLOWEST_BYTES_PER_MS = 1e6;
+export const SLOWEST_BYTES_PER_MS = 1e6;
 
 /** One context of a function: a ring, its keys, and the work in it. Made by `driver.createContext()`. */
 export class Context {
@@ -59,17 +78,24 @@ export class Context {
   private begun = 0;
   private closing: Promise<void> | undefined;
   private stopped = false;
+  /**
+   * Runs of descriptors that were in the ring when the context was taken over from a snapshot, oldest first; `submission.done` tells
+   * how each ends.
+   */
+  readonly inherited: readonly Segment[];
 
-  /** @internal Builds the structures and publishes the tables; starting it is the caller's. */
-  constructor(driver: SdxiDriver, number: number, shape: ContextShape) {
+  /**
+   * @internal Builds the structures and publishes the tables; starting it is the caller's.
+   * @param saved takes structures over that are in memory already
+   */
+  constructor(driver: SdxiDriver, number: number, shape: ContextShape, saved?: SavedContext) {
     this.driver = driver;
     this.number = number;
     this.shape = shape;
     const { capabilities } = driver;
     this.maxBufferBytes = maxBufferBytes(Math.min(shape.maxBuffer, capabilities.maxBuffer));
-    this.memory = new ContextMemory(driver.dma, shape);
+    this.memory = new ContextMemory(driver.dma, shape, saved?.places);
     this.akeys = new AKeyTable(this.memory.keys);
-    this.akeys.write(0, shape.vector === undefined ? {} : { iv: 1, intr_num: shape.vector });
     const doorbell = doorbellOffset(number, capabilities.dbStride);
     this.ring = Ring.attach(
       this.memory.share(number, doorbell),
@@ -77,6 +103,14 @@ export class Context {
       this.memory,
     );
     this.tracker = new Tracker(this.trackerHost(), this.ring);
+    this.inherited = this.tracker.inFlight.restore(saved?.work ?? []);
+    if (saved) {
+      this.stopped = saved.stopped;
+      this.tracker.down = saved.down;
+      this.checkMemory(saved);
+      return;
+    }
+    this.akeys.write(0, shape.vector === undefined ? {} : { iv: 1, intr_num: shape.vector });
     this.memory.publishControl(shape.qos);
     driver.tables.publish(number, {
       ka: 1,
@@ -88,6 +122,36 @@ export class Context {
       max_buffer: shape.maxBuffer,
       opb_000_enb: capabilities.opGroups,
     });
+  }
+
+  /** @internal For a snapshot; the function is stopped. */
+  save(): SavedContext {
+    const { number, shape, memory, ring, stopped, tracker } = this;
+    const { state, readIndex, writeIndex } = ring;
+    return {
+      number,
+      shape: { ...shape, pasid: shape.pasid ?? null, vector: shape.vector ?? null },
+      places: memory.save(),
+      ...{ state, readIndex, writeIndex, stopped, down: tracker.down },
+      work: tracker.inFlight.save(),
+    };
+  }
+
+  /** Memory of another moment, or of something else, must not be run. @throws SdxiError ERR_SDXI_STATE */
+  private checkMemory({ places, state, readIndex, writeIndex }: SavedContext): void {
+    const { ring, memory, number, shape, driver } = this;
+    const wrong = (what: string, saved: unknown, found: unknown): never => {
+      throw new SdxiError('ERR_SDXI_STATE', `the memory is not that of the snapshot: ${what} of context ${number}`, {
+        hint: 'give each region its own memory, as it was when the driver was suspended, in the order of snapshot.memory',
+        fields: { context: number, saved, found },
+      });
+    };
+    if (!driver.tables.leadTo(number, places.control, places.keys)) wrong('CXT_L1_ENT', places.control, undefined);
+    if (!memory.isPublished(shape.qos)) wrong('CXT_CTL', places.ring, undefined);
+    if (ring.state !== state) wrong('CXT_STS.state', nameOf(ContextState, state), nameOf(ContextState, ring.state));
+    if (ring.readIndex !== readIndex) wrong('Read_Index', readIndex, ring.readIndex);
+    // Producers of other processes may have claimed more since.
+    if (ring.writeIndex < writeIndex) wrong('Write_Index', writeIndex, ring.writeIndex);
   }
 
   /** `sdxi0/cxt1`. */
@@ -263,6 +327,7 @@ export class Context {
   /** Brings a failed context back: rejects what failed and restarts. Contexts do this by themselves unless made with `autoRecover: false`. */
   async recover(): Promise<void> {
     this.assertOpen();
+    this.assertAwake();
     await this.tracker.exclusive(() => this.tracker.recover({ always: true }));
   }
 
@@ -270,6 +335,7 @@ export class Context {
   async close(): Promise<void> {
     if (!this.closing) {
       this.assertOrdinary();
+      this.assertAwake();
       this.closing = this.tracker.exclusive(() => this.teardown());
     }
     try {
@@ -299,6 +365,20 @@ export class Context {
     this.ring.close();
     // Whoever still holds a batch must not write into the ring of the next context.
     if (this.begun === 0) this.memory.free();
+  }
+
+  /** @internal Descriptors that were claimed and not submitted would block the ring where it goes. @throws SdxiError ERR_SDXI_STATE */
+  assertSubmitted(): void {
+    if (this.begun === 0) return;
+    throw new SdxiError('ERR_SDXI_STATE', `${this.name} has ${this.begun} batches that were begun and not submitted`, {
+      hint: 'submit or abandon them before you suspend the driver',
+      fields: { context: this.number, batches: this.begun },
+    });
+  }
+
+  /** @internal The function is back from a suspension. */
+  unpark(): void {
+    this.tracker.unpark({ paused: this.stopped });
   }
 
   /** @internal A batch is on its way, or never will be. */
@@ -363,6 +443,12 @@ export class Context {
   private assertUsable(): void {
     const { failure } = this;
     if (failure) throw failure;
+    this.assertAwake();
+  }
+
+  private assertAwake(): void {
+    const { suspension } = this.driver;
+    if (suspension.phase !== Phase.AWAKE) suspension.refuse(this.number);
   }
 
   private wantsInterrupt(bytes: number): boolean {

@@ -1,7 +1,7 @@
 /** Something that must not take for ever. */
 export interface Timed {
-  /** On the clock of `performance.now()`. */
-  readonly deadline: number;
+  /** On the clock of `performance.now()`; moved by what {@link Deadlines.pause} has cost. */
+  deadline: number;
   expire(): void;
 }
 
@@ -14,7 +14,9 @@ const TIMER_MAX = 2 ** 31 - 1;
  * The timer does not keep the process alive.
  */
 export class Deadlines {
-  private readonly live = new Set<Timed>();
+  private live = new Set<Timed>();
+  /** Entries whose time stands still, and since when. */
+  private frozen: { readonly timed: Set<Timed>; readonly since: number } | undefined;
   private timer: NodeJS.Timeout | undefined;
   private next = Number.POSITIVE_INFINITY;
 
@@ -24,14 +26,33 @@ export class Deadlines {
   }
 
   delete(timed: Timed): void {
-    this.live.delete(timed);
+    if (!this.live.delete(timed)) this.frozen?.timed.delete(timed);
+  }
+
+  /** Time stands still for all that is here, until {@link resume}; it runs for what is added meanwhile. Idempotent. */
+  pause(): void {
+    if (this.frozen) return;
+    this.frozen = { timed: this.live, since: performance.now() };
+    this.live = new Set();
+    this.arm(Number.POSITIVE_INFINITY);
+  }
+
+  resume(): void {
+    const { frozen } = this;
+    if (!frozen) return;
+    this.frozen = undefined;
+    const elapsed = performance.now() - frozen.since;
+    for (const timed of frozen.timed) {
+      timed.deadline += elapsed;
+      this.add(timed);
+    }
   }
 
   /** Forgets all. */
   clear(): void {
     this.live.clear();
-    clearTimeout(this.timer);
-    this.next = Number.POSITIVE_INFINITY;
+    this.frozen = undefined;
+    this.arm(Number.POSITIVE_INFINITY);
   }
 
   private arm(deadline: number): void {

@@ -1,7 +1,7 @@
 import type { Bus } from '../bus/bus.js';
-import { BusLostError, ClosedError, SdxiError } from '../errors.js';
+import { ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
 import { Access } from '../memory/address-space.js';
-import { Arena, type Block, bytesOf } from '../memory/arena.js';
+import { Arena, type Block, bytesOf, type RegionSource } from '../memory/arena.js';
 import { RangeAllocator } from '../memory/ranges.js';
 import { PAGE_BYTES, type Region } from '../memory/region.js';
 
@@ -29,6 +29,15 @@ export class IovaSpace {
     return start + (address % PAGE_BYTES);
   }
 
+  /** Reserves a range whose address is given. @throws SdxiError ERR_SDXI_RESOURCE when a part of it is taken */
+  take(iova: number, byteLength: number): void {
+    if (this.free.take(iova - (iova % PAGE_BYTES), pages(iova, byteLength))) return;
+    throw new SdxiError('ERR_SDXI_RESOURCE', `DMA addresses 0x${iova.toString(16)} … are in use, or outside 2^32 … 2^47`, {
+      hint: 'give each function that is resumed an IovaSpace of its own',
+      fields: { iova, byteLength },
+    });
+  }
+
   /** Gives a range back; its addresses are reused. */
   release(iova: number, byteLength: number): void {
     this.free.free(iova - (iova % PAGE_BYTES), pages(iova, byteLength));
@@ -47,6 +56,11 @@ function pages(address: number, byteLength: number): number {
 export class Cleaner {
   /** Up to where each region has been handed out. */
   private readonly used = new WeakMap<Region, number>();
+
+  /** All of a region has been used before. */
+  adopt(region: Region): void {
+    this.used.set(region, region.byteLength);
+  }
 
   /** The bytes of a block, all zero. */
   clean(block: Block): Buffer<ArrayBuffer> {
@@ -87,6 +101,17 @@ interface Mapped {
   readonly access: Access;
 }
 
+/** Memory that a function may reach, in a snapshot of its driver. */
+export interface SavedMemory {
+  readonly iova: number;
+  readonly byteLength: number;
+  readonly access: Access;
+  /** Where it lies in its file, if it has one. */
+  readonly fileOffset: number | null;
+  /** Pieces that `allocate` has handed out, as [offset, length]; null: memory that was mapped as a whole. */
+  readonly pieces: readonly (readonly [number, number])[] | null;
+}
+
 /** The DMA memory of one function: what is mapped for it, and an arena of small pieces. */
 export class DmaSpace {
   readonly iovas: IovaSpace;
@@ -96,11 +121,14 @@ export class DmaSpace {
   private readonly pasids = new Map<number, number>();
   private readonly arena: Arena;
   private readonly cleaner = new Cleaner();
+  /** What {@link allocate} has handed out, by DMA address. */
+  private readonly blocks = new Map<number, Block>();
 
-  constructor(bus: Bus, iovas = new IovaSpace()) {
+  constructor(bus: Bus, iovas = new IovaSpace(), source?: RegionSource) {
     this.bus = bus;
     this.iovas = iovas;
     this.arena = new Arena({
+      source,
       onGrow: (region) => this.chunks.set(region, this.map(region)),
       onShrink: (region) => {
         this.chunks.get(region)?.close();
@@ -115,14 +143,20 @@ export class DmaSpace {
    * @throws SdxiError ERR_SDXI_MAPPING, ERR_SDXI_RESOURCE
    */
   map(region: Region, access: Access = Access.READ_WRITE, at?: number): DmaRange {
-    const { bus, iovas, mapped, pasids } = this;
+    const { iovas } = this;
     const iova = at ?? iovas.reserve(region.address, region.byteLength);
-    const entry: Mapped = { iova, region, access };
+    return this.grant({ iova, region, access }, at === undefined);
+  }
+
+  /** @param own the address is given back with the memory, or when this fails */
+  private grant(entry: Mapped, own: boolean): DmaRange {
+    const { bus, iovas, mapped, pasids } = this;
+    const { iova, region, access } = entry;
     try {
       bus.map({ iova, region, access });
       for (const pasid of pasids.keys()) bus.map({ iova, region, access, pasid });
     } catch (error) {
-      if (at === undefined) iovas.release(iova, region.byteLength);
+      if (own) iovas.release(iova, region.byteLength);
       throw error;
     }
     mapped.add(entry);
@@ -133,7 +167,7 @@ export class DmaSpace {
       close: () => {
         if (!mapped.delete(entry)) return;
         this.unmap(entry);
-        if (at === undefined) iovas.release(iova, region.byteLength);
+        if (own) iovas.release(iova, region.byteLength);
       },
     };
   }
@@ -144,22 +178,78 @@ export class DmaSpace {
    */
   allocate(byteLength: number, alignment = 64): DmaBuffer {
     const block = this.arena.allocate(byteLength, alignment);
-    const bytes = this.cleaner.clean(block);
+    this.cleaner.clean(block);
+    return this.buffer(block);
+  }
+
+  private buffer(block: Block): DmaBuffer {
+    const bytes = bytesOf(block);
+    const { byteLength } = block;
     const words = byteLength >>> 2;
     const range = this.chunks.get(block.region) as DmaRange;
+    const iova = range.iova + block.offset;
     let held: Block | undefined = block;
+    this.blocks.set(iova, block);
     return {
       bytes,
       u32: new Uint32Array(bytes.buffer, bytes.byteOffset, words),
       i32: new Int32Array(bytes.buffer, bytes.byteOffset, words),
       address: block.region.address + block.offset,
-      iova: range.iova + block.offset,
+      iova,
       byteLength,
       free: () => {
-        if (held) this.arena.free(held);
+        // Of several handles on one piece the first one counts.
+        if (held && this.blocks.get(iova) === held) {
+          this.blocks.delete(iova);
+          this.arena.free(held);
+        }
         held = undefined;
       },
     };
+  }
+
+  /** A piece that was allocated before. @throws ArgumentError when there is none at this address */
+  at(iova: number): DmaBuffer {
+    const block = this.blocks.get(iova);
+    if (block) return this.buffer(block);
+    throw new ArgumentError(`nothing was allocated at DMA address ${String(iova)}`, {
+      hint: 'give the iova of what allocate() returned',
+      fields: { iova },
+    });
+  }
+
+  /** What is mapped, oldest first; the same order as {@link describe}. */
+  get regions(): Region[] {
+    return [...this.mapped].map(({ region }) => region);
+  }
+
+  /** What is mapped, for a snapshot. */
+  describe(): SavedMemory[] {
+    const blocks = [...this.blocks.values()];
+    return [...this.mapped].map(({ iova, region, access }) => {
+      const own = blocks.filter((block) => block.region === region).map(({ offset, byteLength }) => [offset, byteLength] as const);
+      return {
+        iova,
+        byteLength: region.byteLength,
+        access,
+        fileOffset: region.file?.offset ?? null,
+        pieces: this.chunks.has(region) ? own : null,
+      };
+    });
+  }
+
+  /** Takes memory over as {@link describe} has described it. @throws SdxiError ERR_SDXI_MAPPING, ERR_SDXI_RESOURCE, ERR_SDXI_STATE */
+  adopt({ iova, access, pieces }: SavedMemory, region: Region): void {
+    this.iovas.take(iova, region.byteLength);
+    const range = this.grant({ iova, region, access }, true);
+    if (pieces === null) return;
+    const blocks = pieces.map(([offset, byteLength]) => ({ region, offset, byteLength }));
+    if (!this.arena.adopt(region, blocks)) {
+      throw new SdxiError('ERR_SDXI_STATE', 'pieces of memory in the snapshot overlap', { hint: 'it was changed; save again' });
+    }
+    this.chunks.set(region, range);
+    this.cleaner.adopt(region);
+    for (const block of blocks) this.blocks.set(iova + block.offset, block);
   }
 
   /** Everything that is mapped, now and later, gets the same address in the address space of a PASID too. Counted. */

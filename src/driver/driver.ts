@@ -1,21 +1,25 @@
 import type { Bus } from '../bus/bus.js';
 import { checkDuration, checkLimits, checkMode, checkOptions } from '../bus/checks.js';
-import { ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
+import { snapshotting } from '../bus/snapshot.js';
+import { AbortError, ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.js';
 import type { Access } from '../memory/address-space.js';
+import type { RegionSource } from '../memory/arena.js';
 import type { Region } from '../memory/region.js';
 import { ContextState, type FunctionState, FunctionState as State } from '../spec/codes.js';
 import { KEY_BYTES, RING_MIN, TABLE_BYTES } from '../spec/limits.js';
 import { DescriptorType } from '../spec/operations.js';
 import { encodeRegister, MMIO_RKEY, Reg } from '../spec/registers.js';
-import { activate, type Capabilities, chooseLimits, functionState, type Limits, prepare, stopFunction } from './activate.js';
+import { activate, type Capabilities, chooseLimits, functionState, type Limits, prepare, readVersion, stopFunction } from './activate.js';
 import { AdminQueue } from './admin.js';
-import { Context, type ContextShape, type WorkOptions } from './context.js';
+import { Context, type ContextShape, type SavedContext, SLOWEST_BYTES_PER_MS, type WorkOptions } from './context.js';
 import { Deadlines } from './deadlines.js';
 import { type DmaBuffer, type DmaRange, DmaSpace, IovaSpace } from './dma.js';
 import { ErrorWatch } from './error-watch.js';
 import { ErrorLog, type ErrorRecord } from './errorlog.js';
 import { functionError } from './errors.js';
 import { type Grant, RKeyTable } from './keys.js';
+import { type DriverSnapshot, readSnapshot, regionsFor, type SnapshotMemory, saveDriver } from './snapshot.js';
+import { Phase, type SuspendOptions, Suspension } from './suspension.js';
 import { ContextTables } from './tables.js';
 import type { CompletionMode } from './tracker.js';
 
@@ -32,8 +36,16 @@ export interface DriverOptions {
   rkeys?: number;
   /** Addresses from a space that other functions draw from too. */
   iovas?: IovaSpace;
+  /** Where the driver's own memory comes from, in pieces of 16 MiB and more; default: a memfd for each. @see openRegion */
+  regions?: RegionSource;
   /** Ends the opening. */
   signal?: AbortSignal;
+}
+
+/** What {@link SdxiDriver.resume} takes besides the snapshot. Limits, rings and keys are those of the snapshot. */
+export interface ResumeOptions extends Omit<DriverOptions, 'limits'> {
+  /** The memory of the snapshot. */
+  memory: SnapshotMemory;
 }
 
 export interface ContextOptions extends WorkOptions {
@@ -77,11 +89,14 @@ export class SdxiDriver {
   readonly watch: ErrorWatch;
   /** @internal */
   readonly options: { readonly adminTimeoutMs: number; readonly timeoutMs: number; readonly limits: Limits; readonly rkeys: number };
+  /** @internal */
+  readonly suspension: Suspension;
   private readonly byNumber = new Map<number, Context>();
   private readonly vectorsInUse = new Set<number>([0]);
   private readonly faultListeners = new Set<(error: Error) => void>();
   private caps!: Capabilities;
   private log!: ErrorLog;
+  private logIova = 0;
   private queue!: AdminQueue;
   private contextTables!: ContextTables;
   private rkeys: RKeyTable | undefined;
@@ -96,13 +111,47 @@ export class SdxiDriver {
    * @throws FunctionError, TimeoutError, AbortError, SdxiError ERR_SDXI_UNSUPPORTED, ERR_SDXI_MAPPING
    */
   static async open(bus: Bus, options: DriverOptions = {}): Promise<SdxiDriver> {
+    return SdxiDriver.own(bus, options, (driver) => driver.bringUp(options.signal));
+  }
+
+  /**
+   * Takes the place of a driver that was suspended, in whatever process: the function of the bus becomes the one of the snapshot, comes
+   * back ACTIVE, and goes on with what is in the rings (ref §10). Contexts have their numbers, rings and keys; their `inherited` work
+   * tells how it ends. From here on the driver that was suspended must not touch the memory: close it.
+   * The bus belongs to the driver then and is closed with it, also when this fails; memory is untouched then unless the function had
+   * been activated.
+   * @param snapshot what {@link suspend} returned, or its JSON
+   * @throws SdxiError ERR_SDXI_STATE for a snapshot of another version, that was changed, of a function with other capabilities, or with
+   * memory of another moment; ERR_SDXI_UNSUPPORTED when the bus cannot restore; ArgumentError for memory that is missing; and what
+   * {@link open} throws
+   */
+  static resume(bus: Bus, snapshot: DriverSnapshot | string, options: ResumeOptions): Promise<SdxiDriver> {
+    let saved: DriverSnapshot | undefined;
+    const read = (): DriverOptions => {
+      checkOptions(options);
+      saved = readSnapshot(snapshot);
+      const { name, limits } = saved.driver;
+      return { ...options, limits, name: options?.name ?? (names.has(name) ? undefined : name) };
+    };
+    return SdxiDriver.own(bus, read, (driver) => driver.takeOver(saved as DriverSnapshot, options ?? {}));
+  }
+
+  /** A driver on a bus that is closed if anything goes wrong. */
+  private static async own(
+    bus: Bus,
+    given: DriverOptions | (() => DriverOptions),
+    begin: (driver: SdxiDriver) => Promise<void>,
+  ): Promise<SdxiDriver> {
     if (typeof bus?.readRegister !== 'function') {
       throw new ArgumentError('a driver needs a bus', { hint: "pass what openBus('embedded:') resolves to" });
     }
     let driver: SdxiDriver;
     try {
+      const options = typeof given === 'function' ? given() : given;
       checkLimits(options);
       checkOptions(options.limits, 'limits');
+      if (options.regions !== undefined && typeof options.regions !== 'function')
+        throw new ArgumentError('regions is no function', { hint: 'pass (byteLength) => region, or leave it out' });
       checkDuration(options.adminTimeoutMs, 'adminTimeoutMs');
       if (options.iovas !== undefined && !(options.iovas instanceof IovaSpace))
         throw new ArgumentError('iovas are no IovaSpace', {
@@ -117,7 +166,7 @@ export class SdxiDriver {
     }
     bus.ref();
     try {
-      await driver.bringUp(options.signal);
+      await begin(driver);
       opened.add(driver);
       return driver;
     } catch (error) {
@@ -133,7 +182,14 @@ export class SdxiDriver {
     const { adminTimeoutMs = 1000, timeoutMs = 30_000, limits = {}, rkeys = 256 } = options;
     this.options = { adminTimeoutMs, timeoutMs, limits, rkeys };
     this.name = takeName(options.name);
-    this.dma = new DmaSpace(bus, options.iovas);
+    this.dma = new DmaSpace(bus, options.iovas, options.regions);
+    this.suspension = new Suspension({
+      driver: this,
+      bus,
+      setActive: (active) => {
+        this.active = active;
+      },
+    });
     this.watch = new ErrorWatch(bus, {
       interrupted: () => {
         this.log.drain();
@@ -202,13 +258,58 @@ export class SdxiDriver {
     this.byNumber.set(0, context);
     this.queue = new AdminQueue(context, options.adminTimeoutMs);
     context.storeState(ContextState.RUN); // 4.b; 5 and 6: nothing
-    this.log = new ErrorLog(bus, dma.allocate(TABLE_BYTES, TABLE_BYTES));
-    this.log.listen((record) => this.dispatch(record));
+    this.keepLog(dma.allocate(TABLE_BYTES, TABLE_BYTES));
     this.log.initialize(); // 7
     this.watch.arm();
     await activate(bus, name, limit); // 9
     this.active = true;
     context.jumpStart(); // 10.b
+  }
+
+  private keepLog(memory: DmaBuffer): void {
+    this.log = new ErrorLog(this.bus, memory);
+    this.logIova = memory.iova;
+    this.log.listen((record) => this.dispatch(record));
+  }
+
+  /** Everything is checked before anything is stored in memory: only activation and what follows does that. */
+  private async takeOver(saved: DriverSnapshot, { memory, signal }: ResumeOptions): Promise<void> {
+    const { dma, name, options } = this;
+    const bus = snapshotting(this.bus);
+    const regions = regionsFor(saved.memory, memory);
+    saved.memory.forEach((entry, i) => {
+      dma.adopt(entry, regions[i]);
+    });
+    bus.restore(saved.function);
+    this.caps = chooseLimits(bus, readVersion(bus, name), options.limits); // the limits of the snapshot: CTL2 stays as it is
+    this.contextTables = new ContextTables(dma, saved.driver.tables);
+    this.keepLog(dma.at(saved.driver.errorLog));
+    if (saved.driver.rkeys !== null) this.rkeys = new RKeyTable(dma.at(saved.driver.rkeys));
+    for (const context of saved.contexts) this.adopt(context);
+    this.queue = new AdminQueue(this.byNumber.get(0) as Context, options.adminTimeoutMs);
+    this.watch.arm();
+    this.suspension.phase = Phase.ASLEEP;
+    this.suspension.complete = true;
+    await this.suspension.resume({ timeoutMs: options.adminTimeoutMs, signal });
+  }
+
+  private adopt(saved: SavedContext): void {
+    const { number } = saved;
+    const pasid = saved.shape.pasid ?? undefined;
+    const vector = saved.shape.vector ?? undefined;
+    if (vector !== undefined && vector >= this.bus.vectors) {
+      throw new SdxiError(
+        'ERR_SDXI_STATE',
+        `context ${number} of the snapshot uses vector ${vector}, and this bus has ${this.bus.vectors}`,
+        {
+          hint: 'open the bus with as many vectors as the one that was saved (embedded:?vectors=n)',
+          fields: { context: number, vector, vectors: this.bus.vectors },
+        },
+      );
+    }
+    if (pasid !== undefined) this.dma.bindPasid(pasid);
+    if (vector !== undefined) this.vectorsInUse.add(vector);
+    this.byNumber.set(number, new Context(this, number, { ...saved.shape, pasid, vector }, saved));
   }
 
   /**
@@ -217,6 +318,7 @@ export class SdxiDriver {
    */
   async createContext(options: ContextOptions = {}): Promise<Context> {
     this.assertUsable();
+    this.assertAwake();
     checkLimits(options);
     const shape = this.shapeOf(options);
     const number = this.freeNumber();
@@ -290,6 +392,17 @@ export class SdxiDriver {
     return this.dma.allocate(byteLength, alignment);
   }
 
+  /** A piece of memory that {@link allocate} has handed out, perhaps before the driver was suspended. @throws ArgumentError */
+  bufferAt(iova: number): DmaBuffer {
+    this.assertOpen();
+    return this.dma.at(iova);
+  }
+
+  /** The memory that the function may reach, in the order of `memory` of a snapshot taken now. */
+  get regions(): Region[] {
+    return this.dma.regions;
+  }
+
   /**
    * Lets another function of the group reach memory of this one, or raise one of its interrupts: until {@link revoke}, in every
    * activation. The other side uses it with an AKey of `{ tgt_sfunc: <capabilities.sfunc of this>, rkey }`. Ref §7.1.
@@ -298,6 +411,7 @@ export class SdxiDriver {
    */
   grant(grant: Grant): number {
     this.assertUsable();
+    this.assertAwake();
     this.rkeys ??= this.makeRkeys();
     return this.rkeys.allocate(grant);
   }
@@ -305,6 +419,7 @@ export class SdxiDriver {
   /** Takes consent back. Once it resolves nobody reaches this function under that RKey (S-112). @throws as {@link AdminQueue} */
   async revoke(rkey: number, options: WorkOptions = {}): Promise<void> {
     this.assertUsable();
+    this.assertAwake();
     if (!this.rkeys) throw new ArgumentError(`remote key ${rkey} cannot be revoked`, { hint: 'nothing was granted' });
     this.rkeys.free(rkey);
     await this.queue.updateRemoteKeys({ keyFirst: rkey }, options);
@@ -344,11 +459,62 @@ export class SdxiDriver {
    */
   async stop({ hard = false, timeoutMs = this.options.adminTimeoutMs, signal }: { hard?: boolean } & WorkOptions = {}): Promise<void> {
     this.assertOpen();
+    this.assertAwake();
     checkLimits({ timeoutMs, signal });
     for (const context of this.byNumber.values()) context.tracker.paused = true;
     this.active = false;
-    await stopFunction(this.bus, this.name, { hard, timeoutMs, signal });
-    for (const context of this.byNumber.values()) context.functionHasStopped({ hard });
+    const abandoned = await stopFunction(this.bus, this.name, { hard, timeoutMs, signal });
+    for (const context of this.byNumber.values()) context.functionHasStopped({ hard: abandoned });
+  }
+
+  /**
+   * Stops the function with all its contexts, so that it can go on later, here ({@link resume}) or in another process
+   * ({@link SdxiDriver.resume}): ref §10. The descriptor in execution finishes, or with `hard` is abandoned and its submission rejects;
+   * everything behind it stays in the rings and remains pending. Time stands still for its timeouts until the driver is resumed; signals
+   * still end it. Until then new batches, contexts and administrative operations are refused with ERR_SDXI_STATE.
+   *
+   * A soft stop may take as long as a descriptor takes. Should the time run out, the stop goes on: resume, suspend again (perhaps hard) or
+   * close the driver.
+   * @param options.timeoutMs default: the driver's adminTimeoutMs, and 1 ms for each MB in flight
+   * @throws SdxiError ERR_SDXI_UNSUPPORTED when the bus cannot save a function, ERR_SDXI_STATE when a batch was begun and not submitted, or
+   * when the driver was stopped; TimeoutError, AbortError, FunctionError, BusLostError, ClosedError
+   */
+  async suspend({ hard = false, timeoutMs, signal }: SuspendOptions = {}): Promise<DriverSnapshot> {
+    this.assertUsable();
+    checkLimits({ timeoutMs, signal });
+    if (signal?.aborted) throw new AbortError('suspending', { cause: signal.reason });
+    snapshotting(this.bus);
+    await this.recovering;
+    if (!this.active && this.suspension.phase === Phase.AWAKE) {
+      throw new SdxiError('ERR_SDXI_STATE', `${this.name} is stopped`, { hint: 'bring it back first (driver.recover)' });
+    }
+    await this.suspension.suspend({ hard, timeoutMs: timeoutMs ?? this.patience(), signal });
+    this.assertOpen();
+    return saveDriver(this, { limits: this.options.limits, errorLog: this.logIova, rkeys: this.rkeys?.iova });
+  }
+
+  /**
+   * Goes on after {@link suspend}: the function is ACTIVE again, and every context that the suspension has stopped runs.
+   * @throws SdxiError ERR_SDXI_STATE when the driver is not suspended, or the function was used meanwhile; TimeoutError, AbortError,
+   * FunctionError, ContextError, BusLostError, ClosedError
+   */
+  async resume(options: WorkOptions = {}): Promise<void> {
+    this.assertUsable();
+    checkLimits(options);
+    if (options.signal?.aborted) throw new AbortError('resuming', { cause: options.signal.reason });
+    await this.suspension.resume({ timeoutMs: options.timeoutMs ?? this.patience(), signal: options.signal });
+  }
+
+  /** Suspended, or on the way there. */
+  get suspended(): boolean {
+    return this.suspension.phase !== Phase.AWAKE;
+  }
+
+  /** A stop may have to wait for the work in flight. */
+  private patience(): number {
+    let bytes = 0;
+    for (const { inFlight } of this.byNumber.values()) bytes += inFlight.bytes;
+    return this.options.adminTimeoutMs + bytes / SLOWEST_BYTES_PER_MS;
   }
 
   /**
@@ -382,6 +548,7 @@ export class SdxiDriver {
       await activate(bus, name, limit);
       this.active = true;
       this.failure = undefined;
+      this.suspension.ended();
       await context0.reactivate();
       for (const context of others) await context.reactivate();
     } catch (error) {
@@ -474,6 +641,10 @@ export class SdxiDriver {
     if (record.reaction === 2) return;
     const context = record.reaction === 0 ? 0 : record.context;
     if (context !== undefined) this.byNumber.get(context)?.takeNote(record);
+  }
+
+  private assertAwake(): void {
+    if (this.suspension.phase !== Phase.AWAKE) this.suspension.refuse();
   }
 
   private assertOpen(): void {

@@ -60,6 +60,8 @@ class KeyTable<Fields> {
     this.entries = memory.byteLength / KEY_BYTES;
     this.used = new Uint8Array(this.entries).fill(1, 0, kind.firstFree);
     this.hint = kind.firstFree;
+    // Memory that was taken over has keys already.
+    for (let n = kind.firstFree; n < this.entries; n++) this.used[n] = memory.u32[n * (KEY_BYTES / 4)] & 1;
   }
 
   get iova(): number {

@@ -20,15 +20,40 @@ export function withdrawStructure(from: DmaBuffer, word: number, words: number):
   from.u32.fill(0, word, word + words);
 }
 
+/** DMA addresses of tables; those of level 1 with their place in the level-2 table. */
+export interface SavedTables {
+  readonly level2: number;
+  readonly level1: readonly (readonly [index: number, iova: number])[];
+}
+
 /** The level-2 table of a function and the level-1 tables below it, which are added as contexts need them. ref §4.1-4.3. */
 export class ContextTables {
   readonly level2: DmaBuffer;
   private readonly dma: DmaSpace;
   private readonly level1 = new Map<number, DmaBuffer>();
 
-  constructor(dma: DmaSpace) {
+  /** @param saved tables that are there already */
+  constructor(dma: DmaSpace, saved?: SavedTables) {
     this.dma = dma;
-    this.level2 = dma.allocate(TABLE_BYTES, TABLE_BYTES);
+    this.level2 = saved ? dma.at(saved.level2) : dma.allocate(TABLE_BYTES, TABLE_BYTES);
+    for (const [index, iova] of saved?.level1 ?? []) this.level1.set(index, dma.at(iova));
+  }
+
+  /** Where they are, for a snapshot. */
+  save(): SavedTables {
+    return { level2: this.level2.iova, level1: [...this.level1].map(([index, { iova }]) => [index, iova] as const) };
+  }
+
+  /** Whether memory says what it should: the level-1 tables are linked, and a context's entry leads to these structures. */
+  leadTo(context: number, control: number, akeys: number): boolean {
+    const index = l2Index(context);
+    const table = this.level1.get(index);
+    if (!table) return false;
+    const entry = (from: DmaBuffer, at: number, byteLength: number) => from.bytes.subarray(at * byteLength, (at + 1) * byteLength);
+    const l2 = CXT_L2_ENT.decode(entry(this.level2, index, CXT_L2_ENT.byteLength));
+    const l1 = CXT_L1_ENT.decode(entry(table, l1Index(context), CXT_L1_ENT.byteLength));
+    const linked = l2.vl === 1 && Number(l2.lv01_ptr) === table.iova;
+    return linked && l1.vl === 1 && Number(l1.cxt_ctl_ptr) === control && Number(l1.akey_ptr) === akeys;
   }
 
   /** The level-1 table that holds a context, made and linked when it is missing. @returns whether the level-2 table changed */

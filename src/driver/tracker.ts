@@ -55,8 +55,10 @@ export class Tracker {
   broken: Error | undefined;
   /** The context is stopped, or being stopped, on purpose. */
   paused = false;
+  /** The function is suspended: nothing will complete, and nobody needs to look. */
+  private parked = false;
   /** Its error has been dealt with; it waits for its restart. */
-  private down = false;
+  down = false;
   private pumping = false;
   private lastFault = -1;
   private changes = 0;
@@ -80,7 +82,7 @@ export class Tracker {
 
   /** Sees to it that someone waits for what is in flight. */
   watch(): void {
-    if (!this.pumping && this.inFlight.oldest) void this.pump();
+    if (!this.pumping && !this.parked && this.inFlight.oldest) void this.pump();
   }
 
   /** True when there is something for {@link look} to find. Cheap: polled by waits. */
@@ -107,7 +109,7 @@ export class Tracker {
     this.pumping = true;
     host.watch.workBegins();
     try {
-      while (!this.broken) {
+      while (!this.broken && !this.parked) {
         if (this.look()) {
           await this.exclusive(() => this.recover());
           // Should that have been no help, the event loop must not wait for it.
@@ -189,6 +191,8 @@ export class Tracker {
   /** Finds out what failed, rejects whom it concerns, and lets the rest go on. */
   async recover(options: { always?: boolean } = {}): Promise<void> {
     const { ring, host } = this;
+    // Whoever comes back is looked at then.
+    if (this.parked) return;
     const failed = this.inFlight.collect() === Collected.FAILED;
     const { state } = ring;
     if (!this.down) {
@@ -282,7 +286,21 @@ export class Tracker {
   restarted(): void {
     this.down = false;
     this.paused = false;
+    this.parked = false;
     this.broken = undefined;
+    this.watch();
+  }
+
+  /** The function is being suspended. */
+  park(): void {
+    this.paused = true;
+    this.parked = true;
+  }
+
+  /** It is back. @param options.paused the context itself was stopped before, and still is */
+  unpark({ paused }: { paused: boolean }): void {
+    this.paused = paused;
+    this.parked = false;
     this.watch();
   }
 
@@ -356,14 +374,14 @@ export class Tracker {
   /** After a stop: what the function has abandoned (hard stop, S-86) fails with `error`, what it has finished completes. */
   settleStopped(hardError?: ContextError): void {
     const { ring, inFlight } = this;
+    // An error that nobody has looked into decides who has failed; the stop found the context standing.
+    if (ring.state === ContextState.ERR_FN && !this.down) return;
     const read = ring.readIndex;
     inFlight.collect();
-    if (hardError && read > 0) {
-      // The last descriptor taken may have been cut off; only its own completion block could say that it was not.
-      inFlight.completeBefore(read - 1);
-      const owner = inFlight.ownerOf(read - 1);
-      owner?.settle(hardError);
-      if (owner) inFlight.drop(owner, read);
+    // What was taken may have been cut off, in whatever order it ran; only its completion block could say that it was not.
+    for (const submission of hardError ? inFlight.undecided(read) : []) {
+      submission.settle(hardError);
+      inFlight.drop(submission, read);
     }
     inFlight.explain(undefined, read);
     inFlight.completeBefore(read);

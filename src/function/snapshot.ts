@@ -1,24 +1,9 @@
 import { createHash } from 'node:crypto';
 import { SdxiError } from '../errors.js';
-import { FunctionState, Reg } from '../spec/index.js';
+import { type FunctionSnapshot, FunctionState, Reg, SNAPSHOT_VERSION } from '../spec/index.js';
 import type { Core } from './core.js';
 
-/**
- * What a stopped function is, besides the memory it works on: its registers. Contexts, rings and indexes lie in memory, which
- * travels beside the snapshot. Ref §10.
- */
-export interface FunctionSnapshot {
-  format: 'sdxi-function';
-  version: typeof SNAPSHOT_VERSION;
-  /** CAP0, CAP1 and VERSION: whoever takes over must report the same, for software has read them. */
-  capabilities: Record<string, string>;
-  /** Everything that software or the function can have changed; 64-bit values in hexadecimal. */
-  registers: Record<string, string>;
-  /** SHA-256 of all of the above, in hexadecimal. */
-  checksum: string;
-}
-
-export const SNAPSHOT_VERSION = 1;
+export type { FunctionSnapshot };
 
 const CAPABILITIES = ['CAP0', 'CAP1', 'VERSION'] as const;
 /** In the order of ref §2.2. ERR_STS is written as it was, not as software would: it is RW1C (ref §10). */
@@ -95,4 +80,7 @@ export function applySnapshot(core: Core, snapshot: FunctionSnapshot): void {
     }
   }
   for (const name of REGISTERS) core.registers.load(Reg[name], savedValue(snapshot.registers, name) as bigint);
+  // What was known of other tables, and what others knew of this function, is of the one before.
+  core.copies?.clear();
+  core.revoke();
 }

@@ -16,6 +16,9 @@ interface Chunk {
   readonly free: RangeAllocator;
 }
 
+/** Makes DMA memory of at least so many bytes: whole pages, all zero. */
+export type RegionSource = (byteLength: number) => Region;
+
 /** The arena grows by chunks of at least this much. */
 const CHUNK_BYTES = 16 * 2 ** 20;
 /** A huge page: nothing that reads memory asks for more. */
@@ -43,11 +46,18 @@ function checkRequest(byteLength: number, alignment: number): void {
 export class Arena {
   private readonly chunks: Chunk[] = [];
   private readonly chunkBytes: number;
+  private readonly source: RegionSource;
   private readonly onGrow: (region: Region) => void;
   private readonly onShrink: (region: Region) => void;
 
-  /** @param hooks called with each region that the arena starts (map it) or stops using (unmap it). */
-  constructor(hooks: { onGrow?: (region: Region) => void; onShrink?: (region: Region) => void; chunkBytes?: number } = {}) {
+  /**
+   * @param hooks called with each region that the arena starts (map it) or stops using (unmap it); `source` makes the regions, by
+   * default of memory without a name
+   */
+  constructor(
+    hooks: { onGrow?: (region: Region) => void; onShrink?: (region: Region) => void; chunkBytes?: number; source?: RegionSource } = {},
+  ) {
+    this.source = hooks.source ?? allocateRegion;
     this.onGrow = hooks.onGrow ?? (() => {});
     this.onShrink = hooks.onShrink ?? (() => {});
     this.chunkBytes = hooks.chunkBytes ?? CHUNK_BYTES;
@@ -65,7 +75,7 @@ export class Arena {
       if (offset >= 0) return { region, offset, byteLength };
     }
     const slack = Math.max(0, alignment - PAGE_BYTES);
-    const region = allocateRegion(byteLength <= WINDOW_MAX - slack ? Math.max(byteLength + slack, this.chunkBytes) : byteLength);
+    const region = this.source(byteLength <= WINDOW_MAX - slack ? Math.max(byteLength + slack, this.chunkBytes) : byteLength);
     const free = new RangeAllocator(0, region.byteLength);
     const offset = free.allocate(byteLength, alignment, -region.address);
     if (offset < 0)
@@ -75,6 +85,18 @@ export class Arena {
     this.onGrow(region);
     this.chunks.push({ region, free });
     return { region, offset, byteLength };
+  }
+
+  /**
+   * Takes a region over whose bytes are in use already.
+   * @param used offsets and lengths of the blocks in it
+   * @returns false when they overlap or do not lie in it; nothing is taken over then
+   */
+  adopt(region: Region, used: Iterable<{ offset: number; byteLength: number }>): boolean {
+    const free = new RangeAllocator(0, region.byteLength);
+    for (const { offset, byteLength } of used) if (!free.take(offset, byteLength)) return false;
+    this.chunks.push({ region, free });
+    return true;
   }
 
   /** Gives a block back; its bytes are zeroed by whoever needs them zero. */

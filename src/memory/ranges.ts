@@ -40,6 +40,21 @@ export class RangeAllocator {
     return -1;
   }
 
+  /** Hands out exactly [start, start + length). @returns false when a part of it is handed out already, or lies outside */
+  take(start: number, length: number): boolean {
+    const end = start + length;
+    const i = this.starts.findIndex((hole, n) => hole <= start && end <= (this.ends[n] as number));
+    if (i < 0) return false;
+    const [from, to] = [this.starts[i], this.ends[i]];
+    const left = [
+      [from, start],
+      [end, to],
+    ].filter(([a, b]) => a < b);
+    this.starts.splice(i, 1, ...left.map(([a]) => a));
+    this.ends.splice(i, 1, ...left.map(([, b]) => b));
+    return true;
+  }
+
   /** Gives [start, start + length) back. It must have been handed out. */
   free(start: number, length: number): void {
     let low = 0;

@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import * as workerThreads from 'node:worker_threads';
 import { ArgumentError, SdxiError } from '../errors.js';
 import { addressOf, closeFd, createMemfd, mapShared, unmap, viewMemory } from '../native/libc.js';
@@ -50,18 +51,20 @@ function close(remains: Remains): void {
   if (fd >= 0) closeFd(fd);
 }
 
-class AllocatedRegion implements Region {
+class MappedRegion implements Region {
   readonly address: number;
   readonly byteLength: number;
   readonly bytes: Uint8Array;
   readonly window: Window;
   readonly offset = 0;
   private readonly remains: Remains;
+  private readonly fileOffset: number;
 
-  constructor(name: string, length: number) {
-    const fd = createMemfd(name, length);
+  /** The file is the region's from here on. */
+  constructor(fd: number, offset: number, length: number) {
+    this.fileOffset = offset;
     try {
-      this.address = mapShared(fd, 0, length);
+      this.address = mapShared(fd, offset, length);
     } catch (error) {
       closeFd(fd);
       throw error;
@@ -78,7 +81,7 @@ class AllocatedRegion implements Region {
 
   get file(): { fd: number; offset: number } | undefined {
     const { fd } = this.remains;
-    return fd < 0 ? undefined : { fd, offset: 0 };
+    return fd < 0 ? undefined : { fd, offset: this.fileOffset };
   }
 
   /** Descriptors are scarce (ulimit -n), so they do not wait for the garbage collector as the bytes do. */
@@ -133,7 +136,44 @@ export function allocateRegion(byteLength: number, name = 'sdxi-dma'): Region {
       fields: { byteLength },
     });
   }
-  return new AllocatedRegion(name, Math.ceil(byteLength / PAGE_BYTES) * PAGE_BYTES);
+  const length = Math.ceil(byteLength / PAGE_BYTES) * PAGE_BYTES;
+  return new MappedRegion(createMemfd(name, length), 0, length);
+}
+
+/** A part of a file. */
+export interface FilePart {
+  /** Bytes from the start of the file, a multiple of 4096; default 0. */
+  offset?: number;
+  /** A multiple of 4096, at most 2 GiB; default all that follows. */
+  byteLength?: number;
+}
+
+/**
+ * DMA memory that lies in a file, so that another process may have it too: a memfd that was inherited, or a file of a file system.
+ * Two regions over the same bytes are the same memory, in one process or in several.
+ * @param fd open for reading and writing; the region's from here on, which closes it (also when this fails)
+ * @throws ArgumentError when the file has no such part; SystemError
+ */
+export function openRegion(fd: number, { offset = 0, byteLength }: FilePart = {}): Region {
+  if (!Number.isInteger(fd) || fd < 0) {
+    throw new ArgumentError(`${String(fd)} is no file descriptor`, { hint: 'pass what fs.openSync returned, or an inherited descriptor' });
+  }
+  try {
+    const { size } = fstatSync(fd);
+    const length = byteLength ?? size - offset;
+    const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset % PAGE_BYTES === 0 && length % PAGE_BYTES === 0;
+    // Memory behind the end of its file is a SIGBUS.
+    if (!whole || offset < 0 || length < PAGE_BYTES || length > WINDOW_MAX || offset + length > size) {
+      throw new ArgumentError(`bytes ${String(offset)} … ${String(offset + length)} of the file cannot be mapped`, {
+        hint: `whole pages of ${PAGE_BYTES} bytes inside the file, which has ${size}; make it longer with fs.ftruncateSync`,
+        fields: { fd, offset, byteLength, size },
+      });
+    }
+    return new MappedRegion(fd, offset, length);
+  } catch (error) {
+    if (error instanceof ArgumentError) closeFd(fd);
+    throw error;
+  }
 }
 
 class PinnedRegion implements Region {

@@ -80,6 +80,7 @@ export class Channel {
   private repairing = false;
   private gone = false;
   private waitingForTurn = false;
+  private held = false;
   private readonly flushNow = () => this.flush();
 
   constructor(driver: SdxiDriver, context: Context) {
@@ -128,6 +129,16 @@ export class Channel {
     if (this.queued > 0) this.schedule();
   }
 
+  /** Nothing goes out until {@link release}; it waits in the queue. */
+  hold(): void {
+    this.held = true;
+  }
+
+  release(): void {
+    this.held = false;
+    if (this.queued > 0) this.schedule();
+  }
+
   private schedule(): void {
     if (this.scheduled) return;
     this.scheduled = true;
@@ -146,6 +157,7 @@ export class Channel {
 
   private flush(): void {
     this.scheduled = false;
+    if (this.held) return;
     const { context } = this;
     const most = Math.floor(context.maxBatch / PORTIONS);
     while (this.queued > 0) {

@@ -9,6 +9,7 @@ import { describe } from './info.js';
 import type { MemoryTable, RegisterOptions, Registration } from './memory.js';
 import { type AtomicName, type AtomicOperands, type BatchItem, oldValue, Planner, Work } from './planner.js';
 import { OPERATION_OPTIONS, type OperationOptions, Request } from './request.js';
+import { MoverSuspension } from './suspension.js';
 
 /** One of the functions that a mover works with. */
 export interface MoverFunction {
@@ -52,6 +53,7 @@ export class Mover {
   /** Virtual functions, which work when they are named. */
   private readonly virtual: ReadonlySet<Channel>;
   private readonly deadlines = new Deadlines();
+  private readonly suspension: MoverSuspension;
   private readonly live = new Set<Request>();
   private readonly timeoutMs: number;
   private turn = 0;
@@ -64,6 +66,7 @@ export class Mover {
     this.shared = channels.filter((channel) => !virtual.has(channel));
     this.memory = memory;
     this.timeoutMs = timeoutMs;
+    this.suspension = new MoverSuspension(channels, this.deadlines);
     this.planner = new Planner(memory, Math.min(...channels.map(({ context }) => context.maxBufferBytes)));
     for (const { driver } of channels) {
       // A function that has failed is brought back; what was in flight there has been rejected.
@@ -210,12 +213,43 @@ export class Mover {
   }
 
   /**
+   * Stops all functions until {@link resume}. The descriptor in execution finishes; all else that is under way stays where it is, and its
+   * promises settle after the resume. Time stands still for the timeouts of what was under way; operations that are begun meanwhile wait,
+   * and their timeouts and signals count as ever. Memory can be allocated, registered and freed. {@link close} of a suspended mover takes
+   * back what is under way, as with `abort`.
+   *
+   * When one function cannot be suspended, none is.
+   * @param options.hard abandon the descriptors in execution instead of waiting for them: what they belong to rejects with ContextError
+   * @throws SdxiError ERR_SDXI_UNSUPPORTED when a bus cannot save its function; TimeoutError, AbortError, FunctionError, ClosedError
+   */
+  async suspend(options: OperationOptions & { hard?: boolean } = {}): Promise<void> {
+    this.assertOpen();
+    checkLimits(options);
+    checkNames(options, ['hard', ...OPERATION_OPTIONS]);
+    await this.suspension.suspend(options);
+  }
+
+  /** Goes on after {@link suspend}. @throws SdxiError ERR_SDXI_STATE when the mover is not suspended; TimeoutError, AbortError, FunctionError */
+  async resume(options: OperationOptions = {}): Promise<void> {
+    this.assertOpen();
+    checkLimits(options);
+    checkNames(options, OPERATION_OPTIONS);
+    await this.suspension.resume(options);
+  }
+
+  /** Suspended, or on the way there. */
+  get suspended(): boolean {
+    return this.suspension.suspended;
+  }
+
+  /**
    * Refuses new work, waits for what is under way (each has its timeout), then stops and frees everything. Idempotent.
    * @param options.abort take back what is under way instead; it rejects with ClosedError
    */
   close(options?: { abort?: boolean }): Promise<void> {
     this.closing ??= this.shutDown();
-    if (options?.abort) for (const request of [...this.live]) request.abort(new ClosedError('this mover'));
+    // What is under way in a suspended mover would never end.
+    if (options?.abort || this.suspended) for (const request of [...this.live]) request.abort(new ClosedError('this mover'));
     return this.closing;
   }
 

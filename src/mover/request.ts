@@ -27,7 +27,7 @@ export const OPERATION_OPTIONS: readonly (keyof OperationOptions)[] = ['signal',
 
 /** One promise of a mover: settles when all its parts have, with the first error if there was one. */
 export class Request implements PartOwner, Timed {
-  readonly deadline: number;
+  deadline: number;
   readonly promise: Promise<void>;
   parts: Part[] = [];
   private readonly what: string;

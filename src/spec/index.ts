@@ -15,4 +15,5 @@ export * from './layout.js';
 export * from './limits.js';
 export * from './operations.js';
 export * from './registers.js';
+export * from './snapshot.js';
 export * from './u64.js';

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { SdxiError } from '../../src/errors.js';
 import { SdxiFunction } from '../../src/function/function.js';
 import type { FunctionSnapshot } from '../../src/function/snapshot.js';
-import { ContextState, FunctionState, Reg } from '../../src/spec/index.js';
+import { ContextState, CXT_CTL, CXT_L1_ENT, FunctionState, Reg } from '../../src/spec/index.js';
 import { AtomicOp } from '../../src/spec/operations.js';
 import { atomic, copy, start } from './ops.js';
 import { type ContextPlace, LAYOUT, Rig } from './rig.js';
@@ -120,6 +120,51 @@ describe('snapshot and restore (ref §10)', () => {
     rig.setReg(Reg.CXT_L2, 0x6000n);
     expect(() => rig.fn.restore(bad)).toThrow(message);
     expect(rig.reg(Reg.CXT_L2)).toBe(0x6000n);
+  });
+
+  it('any byte that is not what it was is found', () => {
+    const rig = new Rig();
+    rig.setReg(Reg.CXT_L2, 0x5000n);
+    const json = JSON.stringify(rig.fn.snapshot());
+    rig.setReg(Reg.CXT_L2, 0x6000n);
+    const before = rig.fn.snapshot();
+    let refused = 0;
+    for (let at = 0; at < json.length; at++) {
+      const text = Buffer.from(json);
+      text[at] ^= 1 << (at % 7);
+      let parsed: FunctionSnapshot;
+      try {
+        parsed = JSON.parse(text.toString());
+      } catch {
+        continue; // no JSON any more
+      }
+      expect(() => rig.fn.restore(parsed)).toThrow(/snapshot/);
+      refused++;
+    }
+    expect(refused).toBeGreaterThan(json.length / 2);
+    expect(rig.fn.snapshot()).toEqual(before);
+  });
+
+  it('ref §4.11 copies of entries are not taken over: cache=sticky reads the tables of the snapshot', () => {
+    const rig = new Rig({ cache: 'sticky' });
+    const admin = rig.activate();
+    const p = rig.running(1);
+    stop(rig, 1);
+    const snapshot = rig.fn.snapshot();
+    // The same function comes back with the context's structures elsewhere.
+    rig.putFields(CXT_CTL, p.control + 0x800, {
+      vl: 1,
+      ds_ring_ptr: p.ring,
+      ds_ring_sz: 1024,
+      cxt_sts_ptr: p.status,
+      write_index_ptr: p.writeIndex + 64,
+    });
+    rig.putFields(CXT_L1_ENT, rig.l1Entry(1), { vl: 1, cxt_ctl_ptr: p.control + 0x800, akey_ptr: p.akeys, max_buffer: 11 });
+    rig.putU64(p.writeIndex + 64, 1);
+    rig.write(p, 0, copy(LAYOUT.data, LAYOUT.data + 64, 8, { csb: rig.csb(p) }));
+    rig.fn.restore(snapshot);
+    resume(rig, admin, [p]);
+    expect([rig.readIndex(p), rig.completion(p.csbs).signal]).toEqual([1, 0n]);
   });
 
   it('a function with other capabilities is refused by the name of the register', () => {

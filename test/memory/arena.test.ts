@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Arena, type Block, bytesOf } from '../../src/memory/arena.js';
-import type { Region } from '../../src/memory/region.js';
+import { allocateRegion, type Region } from '../../src/memory/region.js';
 
 const CHUNK = 64 * 1024;
 
@@ -114,5 +114,37 @@ describe('Arena', () => {
     });
     expect(() => arena.allocate(64)).toThrow('no addresses left');
     expect([calls, arena.regions]).toEqual([1, []]);
+  });
+});
+
+describe('an arena that takes over', () => {
+  it('leaves the blocks that are in use alone, and takes its regions where it is told', () => {
+    const made: number[] = [];
+    const source = (byteLength: number) => {
+      made.push(byteLength);
+      return allocateRegion(byteLength);
+    };
+    const arena = new Arena({ chunkBytes: CHUNK, source });
+    const region = allocateRegion(CHUNK);
+    expect(
+      arena.adopt(region, [
+        { offset: 0, byteLength: 128 },
+        { offset: 64, byteLength: 8 },
+      ]),
+    ).toBe(false);
+    expect(arena.adopt(region, [{ offset: CHUNK - 8, byteLength: 16 }])).toBe(false);
+    expect(arena.regions).toEqual([]);
+    expect(
+      arena.adopt(region, [
+        { offset: 0, byteLength: 128 },
+        { offset: 4096, byteLength: CHUNK - 8192 },
+      ]),
+    ).toBe(true);
+    expect(arena.allocate(64)).toEqual({ region, offset: 128, byteLength: 64 });
+    expect(arena.allocate(4096, 4096)).toEqual({ region, offset: CHUNK - 4096, byteLength: 4096 });
+    expect(made).toEqual([]);
+    expect(arena.allocate(8192).region).not.toBe(region);
+    expect(made).toEqual([CHUNK]);
+    arena.close();
   });
 });

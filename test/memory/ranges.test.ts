@@ -53,3 +53,23 @@ describe('RangeAllocator against one bit per unit', () => {
     );
   });
 });
+
+it('takes exactly what is asked for, or nothing', () => {
+  fc.assert(
+    fc.property(fc.array(fc.record({ start: fc.integer({ min: 80, max: 420 }), length: fc.integer({ min: 1, max: 60 }) })), (wanted) => {
+      const allocator = new RangeAllocator(START, END);
+      const used = Array.from({ length: END }, (_, i) => i < START);
+      const held: { start: number; length: number }[] = [];
+      for (const { start, length } of wanted) {
+        const free = start + length <= END && !used.slice(start, start + length).includes(true);
+        expect(allocator.take(start, length)).toBe(free);
+        if (!free) continue;
+        used.fill(true, start, start + length);
+        held.push({ start, length });
+      }
+      expect(allocator.available).toBe(used.filter((unit) => !unit).length);
+      for (const { start, length } of held) allocator.free(start, length);
+      expect(allocator.isWhole(START, END)).toBe(true);
+    }),
+  );
+});

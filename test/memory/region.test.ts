@@ -1,6 +1,9 @@
+import { fstatSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads';
-import { describe, expect, it } from 'vitest';
-import { allocateRegion, PAGE_BYTES, type PinnableMemory, pinRegion, type Region } from '../../src/memory/region.js';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { allocateRegion, openRegion, PAGE_BYTES, type PinnableMemory, pinRegion, type Region } from '../../src/memory/region.js';
 
 /** 8 bytes that may become 16; the option is newer than the library types in use. */
 function resizable<T>(kind: new (byteLength: number) => T): T {
@@ -137,3 +140,56 @@ function detached(): Uint8Array {
   structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
   return bytes;
 }
+
+describe('regions over files', () => {
+  const temporary = () => {
+    const folder = mkdtempSync(join(tmpdir(), 'sdxi-'));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    return join(folder, 'memory');
+  };
+
+  it('two regions over the same bytes of a file are the same memory, wherever it is opened', () => {
+    const path = temporary();
+    writeFileSync(path, Buffer.alloc(3 * PAGE_BYTES, 1));
+    const whole = openRegion(openSync(path, 'r+'));
+    const part = openRegion(openSync(path, 'r+'), { offset: PAGE_BYTES, byteLength: PAGE_BYTES });
+    expect([whole.byteLength, whole.file?.offset, part.byteLength, part.file?.offset]).toEqual([3 * PAGE_BYTES, 0, PAGE_BYTES, PAGE_BYTES]);
+    part.bytes.fill(7);
+    expect([whole.bytes[PAGE_BYTES - 1], whole.bytes[PAGE_BYTES], whole.bytes[2 * PAGE_BYTES]]).toEqual([1, 7, 1]);
+    for (const region of [whole, part]) region.closeFile?.();
+    expect(readFileSync(path)[PAGE_BYTES]).toBe(7);
+    expect(part.file).toBeUndefined();
+    expect(part.bytes[0]).toBe(7);
+  });
+
+  it('a memfd goes by its number, so another process can inherit it', () => {
+    const one = allocateRegion(PAGE_BYTES);
+    const other = openRegion(openSync(`/proc/self/fd/${one.file?.fd}`, 'r+'));
+    one.bytes[5] = 9;
+    expect(other.bytes[5]).toBe(9);
+  });
+
+  it.each([
+    { byteLength: 5 * PAGE_BYTES },
+    { offset: 1 },
+    { offset: 3 * PAGE_BYTES },
+    { offset: -PAGE_BYTES },
+    { offset: PAGE_BYTES, byteLength: 3 * PAGE_BYTES },
+    { byteLength: 100 },
+    { byteLength: 0 },
+    { offset: Number.NaN },
+  ])('a part that is not whole pages of the file is refused, and the file closed: %j', (part) => {
+    const path = temporary();
+    writeFileSync(path, Buffer.alloc(3 * PAGE_BYTES));
+    const fd = openSync(path, 'r+');
+    expect(() => openRegion(fd, part)).toThrow(/cannot be mapped/);
+    expect(() => fstatSync(fd)).toThrow(/EBADF/);
+  });
+
+  it('what is no file is refused; one that may only be read gives the system`s error', () => {
+    for (const fd of [-1, 1.5, undefined]) expect(() => openRegion(fd as number)).toThrow(/no file descriptor/);
+    const path = temporary();
+    writeFileSync(path, Buffer.alloc(PAGE_BYTES));
+    expect(() => openRegion(openSync(path, 'r'))).toThrow(/mmap failed with errno 13/);
+  });
+});

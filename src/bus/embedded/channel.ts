@@ -24,7 +24,19 @@ export const Life = { STARTING: 0, RUNNING: 1, LOST: 2, CLOSED: 3 } as const;
 export type Life = (typeof Life)[keyof typeof Life];
 
 /** What a request asks of the engine. */
-export const Op = { READ: 1, WRITE: 2, DOORBELL: 3, MAP: 4, UNMAP: 5, RESET: 6, PUBLISH: 7, MEET: 8, PART: 9 } as const;
+export const Op = {
+  READ: 1,
+  WRITE: 2,
+  DOORBELL: 3,
+  MAP: 4,
+  UNMAP: 5,
+  RESET: 6,
+  PUBLISH: 7,
+  MEET: 8,
+  PART: 9,
+  SNAPSHOT: 10,
+  RESTORE: 11,
+} as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
 /** {@link Channel.owner} of a mapping of the function itself; another member of its fabric goes by its index there. */

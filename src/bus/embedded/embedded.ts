@@ -3,8 +3,10 @@ import { BusLostError, ClosedError, SdxiError } from '../../errors.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
 import { bar2Bytes, doorbellStride } from '../../spec/limits.js';
+import type { FunctionSnapshot } from '../../spec/snapshot.js';
 import type { Bus, MapRequest } from '../bus.js';
 import { checkRange } from '../checks.js';
+import type { Snapshotting } from '../snapshot.js';
 import { Channel, Life, Op, OWN } from './channel.js';
 import { EmbeddedClient, type EmbeddedShare } from './client.js';
 import type { EngineData, EngineReady } from './engine.js';
@@ -13,12 +15,13 @@ import { type Member, type Place, reservePlace } from './fabric/hub.js';
 import type { MemberShare } from './fabric/thread-fabric.js';
 import { MappingLedger } from './ledger.js';
 import { type EmbeddedOptions, embeddedSettings, memberUri } from './options.js';
+import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
 
 /** How long close() asks before it forces. */
 const CLOSE_MS = 2000;
 
 /** The built engine (scripts/setup.mjs): Node 20 starts no thread from a TypeScript source, so sources (tests) take it from dist/. */
-function engineEntry(): URL {
+export function engineEntry(): URL {
   const built = import.meta.url.replace(/\/src\/bus\/embedded\/[^/]+\.ts$/, '/dist/bus/embedded/embedded.js');
   return new URL('./engine-thread.js', built);
 }
@@ -37,7 +40,7 @@ interface Ties {
 }
 
 /** A function in this process, on a thread of its own; or a virtual one, on the thread of its physical function. */
-export class EmbeddedBus extends EmbeddedClient implements Bus {
+export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
   private readonly worker: Worker;
   readonly virtualFunctions: readonly EmbeddedBus[];
   /** Resolves when the thread is gone. */
@@ -78,14 +81,14 @@ export class EmbeddedBus extends EmbeddedClient implements Bus {
    * @throws SdxiError ERR_SDXI_URI, ArgumentError for options, SdxiError ERR_SDXI_SYSTEM when the thread does not start
    */
   static async open(uri: string, options: EmbeddedOptions = {}): Promise<EmbeddedBus> {
-    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric, vf } = embeddedSettings(uri, options);
+    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric, vf, engine } = embeddedSettings(uri, options);
     const shape = { maxContext: config.maxContext, vectors };
     const { buffer } = new Channel(shape);
     const virtual = Array.from({ length: config.vfs }, () => new Channel(shape).buffer);
     const place = fabric === undefined ? undefined : reservePlace(fabric, config);
     try {
       // None of the parent's flags: loaders and inspectors are not for the engine.
-      const worker = new Worker(engineEntry(), {
+      const worker = new Worker(engine ?? engineEntry(), {
         workerData: { buffer, shape, config, virtual, fabric: place && { board: place.board, index: place.index } } satisfies EngineData,
         execArgv: [],
         name: 'sdxi engine',
@@ -217,6 +220,29 @@ export class EmbeddedBus extends EmbeddedClient implements Bus {
     this.acquire();
     try {
       this.request(Op.RESET);
+    } finally {
+      this.release();
+    }
+  }
+
+  /** @see Snapshotting.snapshot */
+  snapshot(): FunctionSnapshot {
+    return this.transfer((request) => receiveSnapshot(this.channel, request));
+  }
+
+  /** @see Snapshotting.restore */
+  restore(snapshot: FunctionSnapshot): void {
+    this.transfer((request) => sendSnapshot(this.channel, snapshot, request));
+  }
+
+  /** Several requests in a row, with the slot held. */
+  private transfer<T>(action: (request: (op: Op) => void) => T): T {
+    this.acquire();
+    try {
+      return action((op) => {
+        this.request(op);
+        this.checkStatus();
+      });
     } finally {
       this.release();
     }

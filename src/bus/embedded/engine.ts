@@ -6,10 +6,11 @@ import { SdxiError } from '../../errors.js';
 import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
 import type { FunctionPorts } from '../../function/ports.js';
-import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, OWN, relax } from './channel.js';
+import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, OWN, relax, TEXT_BYTES } from './channel.js';
 import { EngineMemory } from './engine-memory.js';
 import { Board } from './fabric/board.js';
 import { type MemberShare, ThreadFabric } from './fabric/thread-fabric.js';
+import { SnapshotTransfer } from './snapshot-transfer.js';
 
 /** What the engine is started with. */
 export interface EngineData {
@@ -54,6 +55,7 @@ class Engine {
   readonly counterNames: (keyof SdxiFunction['counters'])[];
   private readonly memory: EngineMemory;
   private readonly fn: SdxiFunction;
+  private readonly transfer = new SnapshotTransfer();
   private readonly fabric: ThreadFabric | undefined;
   private readonly ring: (context: number, value: number) => void;
   /** Those of the virtual functions, whose loop this one runs. */
@@ -185,6 +187,12 @@ class Engine {
       case Op.PART:
         this.fabric?.part(first);
         break;
+      case Op.SNAPSHOT:
+        status = this.try(() => this.transfer.send(channel, () => fn.snapshot()));
+        break;
+      case Op.RESTORE:
+        status = this.try(() => this.transfer.receive(channel, (snapshot) => fn.restore(snapshot)));
+        break;
       default:
         throw new RangeError(`there is no operation ${channel.op}`);
     }
@@ -221,7 +229,13 @@ class Engine {
     } catch (error) {
       const { code, message, hint, fields } =
         error instanceof SdxiError ? error : ({ code: 'ERR_SDXI_MAPPING', message: String(error) } as SdxiError);
-      return this.channel.writeText(JSON.stringify({ code, message: message.slice(0, 500), hint: hint?.slice(0, 500), fields }));
+      const text = (some: unknown) =>
+        JSON.stringify({ code, message: message.slice(0, 500), hint: hint?.slice(0, 500), fields: some }, (_key, value) =>
+          typeof value === 'bigint' ? `0x${value.toString(16)}` : value,
+        );
+      const whole = text(fields);
+      // Cut short it would be no JSON.
+      return this.channel.writeText(Buffer.byteLength(whole) <= TEXT_BYTES ? whole : text(undefined));
     }
   }
 }

@@ -6,8 +6,10 @@ import type { FunctionPorts } from '../../function/ports.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
 import { BAR0_BYTES, bar2Bytes, doorbellStride } from '../../spec/limits.js';
+import type { FunctionSnapshot } from '../../spec/snapshot.js';
 import type { Bus, MapRequest, WaitOptions } from '../bus.js';
 import { checkDoorbellValue, checkOffset, checkRange, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
+import type { Snapshotting } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
 import { MappingLedger } from './ledger.js';
@@ -33,7 +35,7 @@ interface Member {
  * A function on the caller's own thread. Nothing moves by itself: it runs inside {@link wait} and {@link spin}, and when
  * {@link step} is called. So a test sees every state, in an order that it decides.
  */
-export class InlineBus implements Bus {
+export class InlineBus implements Bus, Snapshotting {
   readonly uri: string;
   readonly vectors: number;
   readonly doorbellBytes: number;
@@ -219,6 +221,18 @@ export class InlineBus implements Bus {
     this.check();
     this.fn.reset();
     for (const { interrupts } of [this, ...this.virtualFunctions]) interrupts.reset();
+  }
+
+  /** @see Snapshotting.snapshot */
+  snapshot(): FunctionSnapshot {
+    this.check();
+    return this.fn.snapshot();
+  }
+
+  /** @see Snapshotting.restore */
+  restore(snapshot: FunctionSnapshot): void {
+    this.check();
+    this.fn.restore(snapshot);
   }
 
   /** What the function has done so far. */

@@ -18,6 +18,8 @@ export interface EmbeddedOptions {
    * remote keys. Default: the function is alone.
    */
   fabric?: string;
+  /** Program of the engine thread in place of the one that was built: for a suite that is tried out on wrong functions. @internal */
+  engine?: URL;
   /** Sees what happens inside the function; inline buses only. */
   tracer?: Tracer;
 }
@@ -33,6 +35,7 @@ export interface EmbeddedSettings {
   readonly fabric?: string;
   /** The virtual function that the URI names. */
   readonly vf?: number;
+  readonly engine?: URL;
   readonly tracer?: Tracer;
 }
 
@@ -78,6 +81,7 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
     startTimeoutMs: whole('startTimeoutMs', own.get('startTimeoutMs') ?? options.startTimeoutMs ?? 20_000, 1, LONGEST_MS),
     fabric,
     vf,
+    engine: options.engine,
     tracer: options.tracer,
   };
 }

@@ -1,4 +1,5 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { Option } from 'commander';
 import {
   bySection,
   CHECKS,
@@ -7,7 +8,10 @@ import {
   type ConformanceReport,
   isDeviation,
   junitReport,
+  MUTANTS,
   runConformance,
+  runSelfTest,
+  type SelfTestReport,
   selectChecks,
   tapReport,
 } from '../../conform/index.js';
@@ -26,6 +30,7 @@ interface ConformOptions {
   junit?: string;
   tap?: boolean;
   verbose?: boolean;
+  selfTest?: boolean;
   json?: boolean;
 }
 
@@ -47,6 +52,15 @@ export const conformCommand: CommandModule = (program, terminal, done) => {
     .option('--timeout <ms>', 'for each answer of the function', integerIn(1, 2 ** 31 - 1), 1000)
     .option('--junit <file>', 'write the report as JUnit XML, too')
     .option('--tap', 'print the report as TAP')
+    .addOption(
+      new Option('--self-test', 'prove that the suite can fail: run it against functions with one wrong thing each').conflicts([
+        'only',
+        'list',
+        'strict',
+        'junit',
+        'tap',
+      ]),
+    )
     .option('-v, --verbose', 'print every check, not only what failed');
   withJson(command)
     .addHelpText('after', HELP)
@@ -55,6 +69,17 @@ export const conformCommand: CommandModule = (program, terminal, done) => {
         throw new ArgumentError('--tap and --json both want standard output', { hint: 'give one of the two' });
       if (options.list) {
         list(terminal, selectChecks(CHECKS, options.only));
+        return;
+      }
+      if (options.selfTest) {
+        if (command.args.length > 0)
+          throw new ArgumentError('a self-test takes no function', {
+            hint: 'its functions are changed ones of its own: sdxi conform --self-test',
+          });
+        const proof = await selfTest(terminal);
+        terminal.result(proof);
+        printProof(terminal, proof, options);
+        if (!proof.ok) done(ExitCode.FAILED);
         return;
       }
       const report = await run(terminal, uri, options);
@@ -92,6 +117,27 @@ async function run(terminal: Terminal, uri: string, options: ConformOptions): Pr
     bar?.stop();
     if (junit !== undefined) closeSync(junit);
   }
+}
+
+async function selfTest(terminal: Terminal): Promise<SelfTestReport> {
+  const bar = terminal.progress('self-test', (mutants) => `${formatCount(mutants)} wrong functions`);
+  let tried = 0;
+  try {
+    return await interruptible((signal) => runSelfTest({ signal, onMutant: () => bar.update(++tried, MUTANTS.length) }));
+  } finally {
+    bar.stop();
+  }
+}
+
+function printProof(terminal: Terminal, { results, mutants, caught, seconds, ok }: SelfTestReport, { verbose }: ConformOptions): void {
+  const { out } = terminal;
+  for (const { id, what, basis, caughtBy } of results) {
+    if (caughtBy.length > 0 && !verbose) continue;
+    terminal.print(`  ${caughtBy.length > 0 ? out.green('✓') : out.red('✗')} ${id}  ${what} ${out.dim(`(${basis})`)}`);
+    terminal.print(out.dim(`      ${caughtBy.length > 0 ? `caught by ${caughtBy.join(', ')}` : 'caught by no check'}`));
+  }
+  const text = `${formatCount(mutants)} functions with one wrong thing each: ${formatCount(caught)} caught, in ${formatTime(seconds)}`;
+  terminal.print(ok ? out.green(text) : out.red(text));
 }
 
 /** @throws ArgumentError when it cannot be written */

@@ -36,7 +36,9 @@ async function loopback(
   { akey = {}, rkey = {}, en = 1 }: { akey?: Record<string, number>; rkey?: Record<string, number>; en?: number } = {},
 ): Promise<Operands & { table: RkeyTable }> {
   const { sfunc } = t.caps;
-  const table = t.rkeys({ en });
+  // Behind the 256 entries that count lies one that would do.
+  const table = t.rkeys({ en, block: t.mem.alloc('the RKey table', 4096 + 16, { align: 4096 }) });
+  table.put(256, { req_sfunc: sfunc });
   const all = await operands(t);
   table.put(3, { req_sfunc: sfunc, ...rkey });
   all.context.akey(2, { tgt_sfunc: sfunc, rkey: 3, ...akey });

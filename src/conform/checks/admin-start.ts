@@ -1,4 +1,4 @@
-import { ContextState } from '../../spec/index.js';
+import { ContextState, Reg } from '../../spec/index.js';
 import { decision, equal, requirement, section } from '../check.js';
 import type { TestContext } from '../context.js';
 import { type Dsc, nop, resume, start, withCsb } from '../program.js';
@@ -201,7 +201,17 @@ export const startChecks = section(
   decision('admin.start.above-max', 'CXT_START above max_cxt', 'S-52', async (t) => {
     if (t.caps.maxContext === 0xffff) return;
     await t.activate();
-    await refused(t, start(t.caps.maxContext + 1), 2, 3, t.caps.maxContext + 1);
+    // Its tables are there, so that nothing but its number is wrong.
+    const context = t.context(t.caps.maxContext + 1);
+    await refused(t, start(context.number), 2, 3, context.number);
+    equal(context.state, ContextState.STOP_SW, 'state');
+  }),
+  decision('admin.start.above-cap', 'CXT_START above CAP1.max_cxt, though CTL2.max_cxt says more', 'S-52, ref §2.5', async (t) => {
+    if (t.caps.maxContext === 0xffff) return;
+    await t.activate();
+    t.write(Reg.CTL2, t.read(Reg.CTL2) | 0xffff_0000n);
+    const context = t.context(t.caps.maxContext + 1);
+    await refused(t, start(context.number), 2, 3, context.number);
   }),
   decision('admin.start.zero', 'CXT_START of context 0 is a no-op', 'S-66', async (t) => {
     await (await t.activate()).run(start(0));

@@ -1,9 +1,11 @@
 import { ContextState, SyncFilter } from '../../spec/index.js';
 import { decision, equal, requirement, section } from '../check.js';
-import { nop, start, stop, sync, withCsb } from '../program.js';
+import { contextUpdate, copy, nop, start, stop, sync, withCsb } from '../program.js';
+import { longCopy } from './stops.js';
 
 const { RUN, STOP_SW, STOP_FN, ERR_FN } = ContextState;
 const ONE = { needs: ['context1'] } as const;
+const LONG = { needs: ['context1', 'largeBuffers'] } as const;
 const THREE = { needs: ['context3'] } as const;
 
 export const contextStopChecks = section(
@@ -159,5 +161,66 @@ export const contextStopChecks = section(
       equal(context.state, RUN, 'state');
     },
     ONE,
+  ),
+  requirement(
+    'admin.stop.others',
+    'CXT_STOP stops no context outside its range',
+    'ref §5.6, SDXI 1.0 table 6-15',
+    async (t) => {
+      await t.activate();
+      const contexts = [t.running(1), t.running(2), t.running(3)];
+      for (const context of contexts) await context.run(nop());
+      await t.admin.run(stop(2), sync(SyncFilter.STOP, 2));
+      equal(contexts.map(({ state }) => state).join(), [RUN, STOP_SW, RUN].join(), 'states of contexts 1, 2 and 3');
+      await contexts[0].run(nop());
+      await contexts[2].run(nop());
+    },
+    THREE,
+  ),
+  decision(
+    'admin.stop.waits',
+    'a soft stop lets a descriptor in execution finish, and SYNC.STOP waits for that',
+    'O-14, S-87, ref §5.6',
+    async (t) => {
+      const { context, csb, finish } = await longCopy(t);
+      await t.admin.run(stop(1), sync(SyncFilter.STOP, 1));
+      equal(context.state, STOP_SW, 'state when SYNC.STOP has completed');
+      equal(csb.signal, 0n, 'signal of the copy');
+      equal(csb.er, false, 'er of the copy');
+      finish();
+    },
+    LONG,
+  ),
+  decision(
+    'admin.stop.abandons',
+    'CXT_STOP with hs = 1 abandons a descriptor in execution: consumed, not completed',
+    'S-86, ref §5.6',
+    async (t) => {
+      const { context, csb } = await longCopy(t);
+      await t.admin.run(stop(1, 1, { hs: 1 }), sync(SyncFilter.STOP, 1));
+      equal(context.state, STOP_SW, 'state');
+      equal(csb.signal, 1n, 'signal of the copy');
+      equal(context.readIndex, 1, 'Read_Index');
+    },
+    LONG,
+  ),
+  decision(
+    'admin.cxt-upd.running',
+    'CXT_UPD of a context that runs: from its next descriptor on the new entry counts',
+    'S-108, ref §4.11',
+    async (t) => {
+      const { context, csb } = await longCopy(t);
+      const second = t.csb();
+      const target = t.mem.alloc('a destination', 64);
+      // Without the new limit it would fail at the hole behind its first bytes.
+      context.submit(withCsb(copy(target.iova, target.iova + 2 ** 28, 2 ** 21 + 1), second.iova));
+      context.publish({ max_buffer: 0 });
+      await t.admin.run(contextUpdate(1), sync(SyncFilter.CXT, 1));
+      await t.until(() => csb.signal === 0n && second.signal === 0n, 'completion of both copies');
+      equal(csb.er, false, 'er of the copy before the update');
+      equal(second.er, true, 'er of the copy that is too long now');
+      await t.log.expect({ step: 7, sub: 3, context: 1, index: 1 });
+    },
+    LONG,
   ),
 );

@@ -117,6 +117,9 @@ export const adminChecks = section(
     await admin.run(nop(), sync(SyncFilter.FN), nop({ fe: 1 }), functionUpdate(), nop());
     holds(admin.state === RUN, 'context 0 does not run any more');
   }),
+  malformed('admin.sync.akey-range', 'SYNC of AKeys whose range ends before it begins', 'S-27', () =>
+    sync(SyncFilter.AKEY, 0, 0, { key_start: 5, key_end: 4 }),
+  ),
   [5, 6, 7].map((flt) => malformed(`admin.sync.filter-${flt}`, `SYNC with filter ${flt}`, 'ref §5.6', () => sync(flt))),
   malformed('admin.range.backwards', 'cxt_start > cxt_end', 'S-27', () => stop(2, 1)),
   malformed('admin.keys.backwards', 'key_start > key_end', 'S-27', () => akeyUpdate(0, 0, { key_start: 2, key_end: 1 })),

@@ -147,4 +147,23 @@ export const completionChecks = section(
     const index = context.submit(withCsb(nop(), block.iova));
     await t.log.expect({ step: 8, sub: 2, context: context.number, index });
   }),
+  requirement(
+    'csb.none',
+    'descriptors without a completion block are consumed all the same: every byte moved, every vl cleared',
+    'ref §6.2, §6.4, O-8',
+    async (t) => {
+      const context = await t.worker();
+      const source = t.mem.alloc('the source', 4096);
+      const target = t.mem.alloc('the destination', 4096);
+      source.put(0, pattern(4096));
+      target.want(0, source.expected);
+      const copies = Array.from({ length: 32 }, (_, i) => copy(source.iova + i * 128, target.iova + i * 128, 128, { np: 1 }));
+      context.submit(...copies);
+      await context.reached();
+      await t.until(() => target.isAsExpected(), 'last byte of 32 copies');
+      for (let index = 0; index < copies.length; index++) equal(context.valid(index), false, `vl of descriptor ${index}`);
+      target.verify();
+    },
+    { options: ['clearValid'] },
+  ),
 );

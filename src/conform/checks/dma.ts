@@ -52,13 +52,14 @@ function scattered(t: Rig, name: string, pages: number) {
 }
 
 /** A copy inside one buffer. @param distance from source to destination */
-async function overlaps(t: Rig, distance: number): Promise<void> {
+async function overlaps(t: Rig, distance: number, size = 8192): Promise<void> {
   const context = await t.worker();
-  const block = t.mem.alloc('the buffer', 16384);
-  block.put(0, pattern(16384));
+  const byteLength = size + 8192;
+  const block = t.mem.alloc('the buffer', byteLength);
+  block.put(0, pattern(byteLength));
   const from = 4096;
-  block.want(from + distance, block.expected.slice(from, from + 8192));
-  await context.run(copy(block.iova + from, block.iova + from + distance, 8192));
+  block.want(from + distance, block.expected.slice(from, from + size));
+  await context.run(copy(block.iova + from, block.iova + from + distance, size));
 }
 
 async function fills(t: Rig, sourceAt: number, at: number, size: number): Promise<void> {
@@ -184,6 +185,9 @@ export const dmaChecks = section(
     decision(`copy.overlap.${id}`, `COPY onto itself, ${distance} bytes away: as if the source were read first`, 'S-39', (t) =>
       overlaps(t, distance as number),
     ),
+  ),
+  decision('copy.overlap.large', 'a COPY of 1 MiB onto itself, 4000 bytes on: as if the source were read first', 'S-39, S-41', (t) =>
+    overlaps(t, 4000, 2 ** 20),
   ),
   requirement('copy.limit', 'a size above the limit of CTL2.max_buffer fails before any access', 'ref §5.3, §2.5', async (t) => {
     smallBuffers(t);

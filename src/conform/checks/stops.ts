@@ -33,7 +33,7 @@ const CHUNK = 2 ** 20;
 const LONG = 2 ** 28;
 
 /** A running context with a copy of 256 MiB in execution: one MiB, seen at many addresses. */
-async function longCopy(t: Rig): Promise<{ context: TestContext; csb: Csb; finish: () => void }> {
+export async function longCopy(t: Rig): Promise<{ context: TestContext; csb: Csb; finish: () => void }> {
   const context = await t.worker();
   const source = t.mem.alloc('the source', CHUNK, { align: 4096 });
   const target = t.mem.alloc('the destination', CHUNK, { align: 4096 });
@@ -239,6 +239,7 @@ export const stopChecks = section(
     async (t) => {
       const context = await t.worker();
       await context.run(nop());
+      await t.settle(); // a doorbell that is still to be heard would load it again
       context.withdraw();
       const before = context.status.bytes.slice();
       await stops(t);

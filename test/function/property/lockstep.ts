@@ -209,7 +209,7 @@ export class Lockstep extends Witness {
   }
 
   /** From now on the reference follows each turn of the function. */
-  private follow(): void {
+  protected follow(): void {
     const { engine } = this.fn as unknown as { engine: { turn: Turn; watch?: { look(ring: (number: number) => void): void } } };
     // A slot that became valid is as good as a doorbell.
     const look = engine.watch?.look.bind(engine.watch);
@@ -292,7 +292,7 @@ export class Lockstep extends Witness {
   private readonly ended = new Set<number>();
   // ---- Stops of the function
 
-  private stop(event: Event & { kind: 'stop' }): void {
+  protected stop(event: Event & { kind: 'stop' }): void {
     if (this.fn.state !== FunctionState.ACTIVE) return;
     this.stopping = true;
     this.ask(event.reset ? 0 : event.hard ? 2 : 1);
@@ -331,7 +331,7 @@ export class Lockstep extends Witness {
 
   /** The whole program; then nothing may be left undone. */
   static run(setup: Setup, events: Event[], sabotage?: Sabotage, options?: Partial<FunctionConfig>): Lockstep {
-    const lockstep = new Lockstep(setup, sabotage, options);
+    const lockstep = new this(setup, sabotage, options);
     for (const event of events) lockstep.apply(event);
     lockstep.drain();
     return lockstep;

@@ -19,8 +19,9 @@ export interface Sabotage {
 export const LOG_ENTRIES = 64n;
 
 export class Witness extends Software {
-  readonly fn: SdxiFunction;
+  fn: SdxiFunction;
   readonly reference: ReferenceFunction;
+  private readonly config: Partial<FunctionConfig>;
   readonly spaces = new AddressSpaces();
   protected readonly windows: Window[];
   protected readonly model: Buffer[];
@@ -52,10 +53,8 @@ export class Witness extends Software {
     }
     sabotage.spaces?.(this.spaces);
     const config: Partial<FunctionConfig> = { csCap: setup.csCap, maxContext: 63, ...options };
-    this.fn = new SdxiFunction(config, {
-      memory: this.spaces,
-      interrupts: { vectors: VECTORS, raise: (vector) => this.interrupts[vector]++ },
-    });
+    this.config = config;
+    this.fn = this.another();
     const machine = {
       memory: new ReferenceMemory(this.model, estate.pieces),
       limits: { functionPasid: estate.functionPasid, maxBuffer: 11, opGroups: 0x18 },
@@ -68,6 +67,14 @@ export class Witness extends Software {
 
   /** Contexts of which any record may have been written in this step. */
   protected readonly wild = new Set<number>();
+
+  /** A function over the same memory, as after power-on. */
+  protected another(): SdxiFunction {
+    return new SdxiFunction(this.config, {
+      memory: this.spaces,
+      interrupts: { vectors: VECTORS, raise: (vector) => this.interrupts[vector]++ },
+    });
+  }
 
   protected poke({ bank, at }: Spot, bytes: ArrayLike<number>): void {
     this.banks[bank].set(bytes, at);

@@ -1,0 +1,154 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { engineEntry, openBus } from '../bus/index.js';
+import { AbortError, SdxiError } from '../errors.js';
+import { MUTANTS, type Mutant } from './mutants.js';
+import { type ConformanceReport, runConformance } from './run.js';
+
+export interface SelfTestOptions {
+  /** Mutants to try, by id; default all. */
+  only?: readonly string[];
+  signal?: AbortSignal;
+  /** Called after each mutant. */
+  onMutant?: (result: MutantResult) => void;
+}
+
+export interface MutantResult {
+  readonly id: string;
+  readonly what: string;
+  readonly basis: string;
+  /** Checks that failed because of it; none: it has escaped. */
+  readonly caughtBy: readonly string[];
+}
+
+export interface SelfTestReport {
+  readonly mutants: number;
+  readonly caught: number;
+  /** Ids of those that no check has found wrong. */
+  readonly escaped: readonly string[];
+  readonly ok: boolean;
+  readonly seconds: number;
+  readonly results: readonly MutantResult[];
+}
+
+/** More than one level-1 table, rings that can be too long, cs: what a function may lack has to be there to be wrong. */
+const FUNCTION = 'embedded:?maxContext=255&maxRing=4&csCap=1';
+/** A right function answers within microseconds, and many a wrong one never. */
+const ANSWER_MS = 250;
+/** Enough of a suite for a function that answers nothing. */
+const SUITE_MS = 60_000;
+/** Engines at work at once, each with the thread that asks it: this one. */
+const AT_ONCE = 2;
+
+/**
+ * Proves that the suite can fail: functions with one wrong thing each, and the checks that catch them. Each is the engine of
+ * `embedded:` as it was built, with one place of its text changed.
+ * @throws SdxiError ERR_SDXI_STATE when a mutant does not fit the engine, or when the unchanged function fails; AbortError
+ */
+export async function runSelfTest({ only, signal, onMutant }: SelfTestOptions = {}): Promise<SelfTestReport> {
+  const from = performance.now();
+  const mutants = only === undefined ? MUTANTS : MUTANTS.filter(({ id }) => only.includes(id));
+  const engine = await readFile(engineEntry(), 'utf8');
+  const programs = new Map(mutants.map((mutant) => [mutant, mutate(engine, mutant)]));
+  const directory = await mkdtemp(join(tmpdir(), 'sdxi-mutants-'));
+  try {
+    const passable = new Map<string | undefined, ReadonlySet<string>>();
+    for (const uri of new Set(mutants.map(({ uri }) => uri))) passable.set(uri, await baseline(directory, engine, uri, signal));
+    const results = new Map<Mutant, MutantResult>();
+    const waiting = [...mutants];
+    const work = async (): Promise<void> => {
+      for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
+        if (signal?.aborted) throw new AbortError('self-test', { cause: signal.reason });
+        const { id, what, basis } = mutant;
+        const failing = await judge(directory, programs.get(mutant) as string, mutant, signal);
+        const caughtBy = failing.filter((check) => !passable.get(mutant.uri)?.has(check));
+        const result = { id, what, basis, caughtBy };
+        results.set(mutant, result);
+        onMutant?.(result);
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
+    const ordered = mutants.map((mutant) => results.get(mutant) as MutantResult);
+    const escaped = ordered.filter(({ caughtBy }) => caughtBy.length === 0).map(({ id }) => id);
+    return {
+      mutants: ordered.length,
+      caught: ordered.length - escaped.length,
+      escaped,
+      ok: escaped.length === 0,
+      seconds: Number(((performance.now() - from) / 1000).toFixed(3)),
+      results: ordered,
+    };
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/**
+ * The engine with the one place of a mutant changed.
+ * @throws SdxiError ERR_SDXI_STATE unless there is exactly one such place
+ */
+export function mutate(engine: string, { id, find, replace }: Pick<Mutant, 'id' | 'find' | 'replace'>): string {
+  const pattern = find
+    .split('\n')
+    .map((line) => line.trim().replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+    .join('\\s*\\n\\s*');
+  const places = [...engine.matchAll(new RegExp(pattern, 'g'))];
+  if (places.length !== 1) {
+    throw new SdxiError('ERR_SDXI_STATE', `mutant ${id} does not fit the engine: its place is there ${places.length} times`, {
+      hint: 'build again (npm run build); after a change of the engine, give the mutant a text of the new one (src/conform/mutants.ts)',
+      fields: { id, find },
+    });
+  }
+  const [{ index, 0: text }] = places;
+  return engine.slice(0, index) + replace + engine.slice(index + text.length);
+}
+
+/**
+ * What the unchanged function fails: nothing, but for checks that a special function (`uri`) is beside.
+ * @throws SdxiError ERR_SDXI_STATE when the usual function fails one
+ */
+async function baseline(directory: string, engine: string, uri: string | undefined, signal?: AbortSignal): Promise<ReadonlySet<string>> {
+  const { checks } = await run(directory, engine, { id: 'unchanged', uri }, undefined, signal);
+  const failed = checks.filter(({ status }) => status === 'failed');
+  if (uri !== undefined || (failed.length === 0 && checks.length > 0)) return new Set(failed.map(({ id }) => id));
+  const [first] = failed;
+  throw new SdxiError('ERR_SDXI_STATE', `the unchanged function fails ${failed.length} checks, ${first?.id} first: ${first?.reason}`, {
+    hint: 'nothing can be said of wrong functions then; is the machine very busy?',
+    fields: { failed: failed.map(({ id }) => id) },
+  });
+}
+
+/** @returns the checks that fail: of those that are likely to, else of all */
+async function judge(directory: string, program: string, mutant: Mutant, signal?: AbortSignal): Promise<string[]> {
+  const { likely } = mutant;
+  for (const only of likely.length > 0 ? [likely, undefined] : [undefined]) {
+    const { checks } = await run(directory, program, mutant, only, signal);
+    const failed = checks.filter(({ status }) => status === 'failed').map((check) => check.id);
+    if (failed.length > 0) return failed;
+  }
+  return [];
+}
+
+async function run(
+  directory: string,
+  program: string,
+  { id, uri = FUNCTION }: Pick<Mutant, 'id' | 'uri'>,
+  only: readonly string[] | undefined,
+  signal?: AbortSignal,
+): Promise<Pick<ConformanceReport, 'checks'>> {
+  const file = join(directory, `${id}.mjs`);
+  // It finds koffi from where it was built.
+  await writeFile(file, program.replaceAll('import.meta.url', JSON.stringify(engineEntry().href)));
+  const bus = await openBus(uri, { engine: pathToFileURL(file), registerTimeoutMs: 4 * ANSWER_MS });
+  try {
+    return await runConformance(bus, { only, timeoutMs: ANSWER_MS, totalTimeoutMs: SUITE_MS, signal });
+  } catch (error) {
+    // It cannot even be brought to STOP: no check has said so.
+    if (error instanceof AbortError) throw error;
+    return { checks: [] };
+  } finally {
+    await bus.close();
+  }
+}
