@@ -32,6 +32,18 @@ describe.each(URIS)('virtual functions, $name', ({ uri }) => {
     expect(listed[2].contexts[1].name).toBe(`${pf.name}/vf2/cxt1`);
   });
 
+  it('S-118 they are suspended and resumed with their physical one', async () => {
+    const mover = await open(withVfs('vfs=1'));
+    const [from, to] = [mover.alloc(4096), mover.alloc(4096)];
+    pattern(from);
+    await mover.suspend();
+    expect((mover.info().functions as { state: string }[]).map(({ state }) => state)).toEqual(['STOP', 'STOP']);
+    const copy = mover.copy(from, to, { function: mover.functions[1].name });
+    await mover.resume();
+    await copy;
+    expect(to.equals(from)).toBe(true);
+  });
+
   it('one alone by its URI', async () => {
     const mover = await open(withVfs('vfs=4#vf3'));
     expect(mover.functions.map(({ capabilities: { vf, sfunc } }) => [vf, sfunc])).toEqual([[true, 4]]);
