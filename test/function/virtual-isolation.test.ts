@@ -1,6 +1,8 @@
-/** What keeps a physical function and its virtual ones apart, whatever guests do (S-113). */
+/** What keeps a physical function and its virtual ones apart: memory, states, resets, snapshots. S-113, S-114, S-118. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { SdxiError } from '../../src/errors.js';
+import { SdxiFunction } from '../../src/function/function.js';
 import { FunctionState, Reg } from '../../src/spec/index.js';
 import { record } from './expect.js';
 import { copy, nop, writeImmediate } from './ops.js';
@@ -113,5 +115,60 @@ describe('isolation', () => {
       }),
       { numRuns: 40 },
     );
+  });
+});
+
+describe('resets and stops of the PF (S-114)', () => {
+  it('S-114 function-level reset of the PF resets its VFs; one of a VF concerns nobody else', () => {
+    const { pf, vfs } = ready();
+    const before = vfs.map((vf) => vf.snapshot());
+    vfs[0].fn.reset();
+    expect([pf, ...vfs].map(({ fn }) => fn.state)).toEqual([FunctionState.ACTIVE, FunctionState.STOP, FunctionState.ACTIVE]);
+    pf.fn.reset();
+    expect([pf, ...vfs].map(({ fn }) => fn.state)).toEqual([0, 0, 0]);
+    expect(vfs.map((vf) => vf.reg(Reg.CXT_L2))).toEqual([0n, 0n]);
+    for (const [i, vf] of vfs.entries()) expect(vf.snapshot().equals(before[i])).toBe(true);
+  });
+
+  it.each([
+    ['STOP_SF', 1],
+    ['STOP_HD', 2],
+    ['RESET', 0],
+  ])('S-114 %s in CTL0 of the PF leaves its VFs running', (_name, request) => {
+    const { pf, vfs, admins, drain } = ready();
+    pf.setReg(Reg.CTL0, request);
+    drain();
+    for (const [i, vf] of vfs.entries()) vf.queue(admins[i], nop());
+    drain();
+    expect(pf.fn.state).toBe(FunctionState.STOP);
+    expect(vfs.map((vf, i) => vf.readIndex(admins[i]))).toEqual([1, 1]);
+  });
+
+  it('S-114 GSV_ERROR of the PF leaves its VFs running, and that of a VF the PF', () => {
+    const { pf, vfs, drain } = ready();
+    vfs[0].fn.injectInternalError();
+    drain();
+    expect([pf, ...vfs].map(({ fn }) => fn.state)).toEqual([FunctionState.ACTIVE, FunctionState.ERROR, FunctionState.ACTIVE]);
+    pf.fn.injectInternalError();
+    drain();
+    expect([pf, ...vfs].map(({ fn }) => fn.state)).toEqual([FunctionState.ERROR, FunctionState.ERROR, FunctionState.ACTIVE]);
+  });
+
+  it('S-118 the snapshot of a PF says nothing of its VFs; each is saved by itself, and fits nobody else', () => {
+    const { pf, vfs, drain } = ready();
+    for (const rig of [pf, ...vfs]) rig.setReg(Reg.CTL0, 1);
+    drain();
+    const [saved, first, second] = [pf, ...vfs].map(({ fn }) => fn.snapshot());
+    for (const rig of [pf, ...vfs]) rig.setReg(Reg.CXT_L2, 0x7000);
+    pf.fn.restore(saved);
+    expect([pf, ...vfs].map((rig) => rig.reg(Reg.CXT_L2))).toEqual([BigInt(LAYOUT.l2), 0x7000n, 0x7000n]);
+    vfs[1].fn.restore(second);
+    expect([pf, ...vfs].map((rig) => rig.reg(Reg.CXT_L2))).toEqual([BigInt(LAYOUT.l2), 0x7000n, BigInt(LAYOUT.l2)]);
+    for (const foreign of [saved, first]) {
+      expect(() => vfs[1].fn.restore(foreign)).toThrow(expect.objectContaining({ code: 'ERR_SDXI_STATE' } satisfies Partial<SdxiError>));
+    }
+    const without = new SdxiFunction({}, { memory: pf.memory, interrupts: pf.port });
+    without.restore(saved);
+    expect(without.virtualFunctions).toEqual([]);
   });
 });

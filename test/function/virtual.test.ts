@@ -1,8 +1,7 @@
-/** Virtual functions: what the physical one can do with them, and what keeps all of them apart. Ref §5.6, §10, S-55, S-96, S-113 to S-118. */
+/** Virtual functions: what the physical one can do with them. Ref §5.6, §10, S-55, S-96, S-113, S-115 to S-117. */
 import { describe, expect, it } from 'vitest';
-import type { ArgumentError, SdxiError } from '../../src/errors.js';
+import type { ArgumentError } from '../../src/errors.js';
 import { functionConfig } from '../../src/function/config.js';
-import { SdxiFunction } from '../../src/function/function.js';
 import { ContextState, decodeRegister, FunctionState, MMIO_CAP0, Reg } from '../../src/spec/index.js';
 import { CSB, record, status } from './expect.js';
 import {
@@ -136,6 +135,24 @@ describe('administrative operations of the PF on a VF (S-55)', () => {
     expect(stopped).toBe(CSB.done);
     expect(vfs[1].state(places[2])).toBe(STOP_SW);
     expect([pf, ...vfs].flatMap((rig) => rig.records())).toEqual([]);
+  });
+
+  it('ref §13.1 G17 stops contexts 3 and 4 of VF 9, hard: what was in flight is consumed and never completed', () => {
+    const all = ready(9);
+    const vf = all.vfs[8];
+    const places = [3, 4].map((number) => vf.running(number));
+    const work = vf.csb(places[0]);
+    vf.queue(places[0], copy(LAYOUT.data, LAYOUT.data + MIB, MIB, { csb: work }));
+    vf.fn.step(1);
+    const golden = Buffer.from(`0404020000a0090003000400${'00'.repeat(44)}01`.padEnd(128, '0'), 'hex');
+    all.pf.queue(all.admin, (u32, word) => {
+      new Uint8Array(u32.buffer, u32.byteOffset + 4 * word, 64).set(golden);
+      return u32[word] | 1;
+    });
+    all.drain();
+    expect(places.map((p) => vf.hex(p.status, 16))).toEqual([status(STOP_SW, 1), status(STOP_SW, 0)]);
+    expect(vf.hex(work, 32)).toBe(CSB.armed);
+    expect(all.pf.hex(all.admin.status, 16)).toBe(status(RUN, 1));
   });
 
   it('S-55 db_value rings doorbells of the VF', () => {
@@ -289,60 +306,5 @@ describe('administrative operations of the PF on a VF (S-55)', () => {
       [1, 2],
       [1, old],
     ]);
-  });
-});
-
-describe('resets and stops of the PF (S-114)', () => {
-  it('S-114 function-level reset of the PF resets its VFs; one of a VF concerns nobody else', () => {
-    const { pf, vfs } = ready();
-    const before = vfs.map((vf) => vf.snapshot());
-    vfs[0].fn.reset();
-    expect([pf, ...vfs].map(({ fn }) => fn.state)).toEqual([FunctionState.ACTIVE, FunctionState.STOP, FunctionState.ACTIVE]);
-    pf.fn.reset();
-    expect([pf, ...vfs].map(({ fn }) => fn.state)).toEqual([0, 0, 0]);
-    expect(vfs.map((vf) => vf.reg(Reg.CXT_L2))).toEqual([0n, 0n]);
-    for (const [i, vf] of vfs.entries()) expect(vf.snapshot().equals(before[i])).toBe(true);
-  });
-
-  it.each([
-    ['STOP_SF', 1],
-    ['STOP_HD', 2],
-    ['RESET', 0],
-  ])('S-114 %s in CTL0 of the PF leaves its VFs running', (_name, request) => {
-    const { pf, vfs, admins, drain } = ready();
-    pf.setReg(Reg.CTL0, request);
-    drain();
-    for (const [i, vf] of vfs.entries()) vf.queue(admins[i], nop());
-    drain();
-    expect(pf.fn.state).toBe(FunctionState.STOP);
-    expect(vfs.map((vf, i) => vf.readIndex(admins[i]))).toEqual([1, 1]);
-  });
-
-  it('S-114 GSV_ERROR of the PF leaves its VFs running, and that of a VF the PF', () => {
-    const { pf, vfs, drain } = ready();
-    vfs[0].fn.injectInternalError();
-    drain();
-    expect([pf, ...vfs].map(({ fn }) => fn.state)).toEqual([FunctionState.ACTIVE, FunctionState.ERROR, FunctionState.ACTIVE]);
-    pf.fn.injectInternalError();
-    drain();
-    expect([pf, ...vfs].map(({ fn }) => fn.state)).toEqual([FunctionState.ERROR, FunctionState.ERROR, FunctionState.ACTIVE]);
-  });
-
-  it('S-118 the snapshot of a PF says nothing of its VFs; each is saved by itself, and fits nobody else', () => {
-    const { pf, vfs, drain } = ready();
-    for (const rig of [pf, ...vfs]) rig.setReg(Reg.CTL0, 1);
-    drain();
-    const [saved, first, second] = [pf, ...vfs].map(({ fn }) => fn.snapshot());
-    for (const rig of [pf, ...vfs]) rig.setReg(Reg.CXT_L2, 0x7000);
-    pf.fn.restore(saved);
-    expect([pf, ...vfs].map((rig) => rig.reg(Reg.CXT_L2))).toEqual([BigInt(LAYOUT.l2), 0x7000n, 0x7000n]);
-    vfs[1].fn.restore(second);
-    expect([pf, ...vfs].map((rig) => rig.reg(Reg.CXT_L2))).toEqual([BigInt(LAYOUT.l2), 0x7000n, BigInt(LAYOUT.l2)]);
-    for (const foreign of [saved, first]) {
-      expect(() => vfs[1].fn.restore(foreign)).toThrow(expect.objectContaining({ code: 'ERR_SDXI_STATE' } satisfies Partial<SdxiError>));
-    }
-    const without = new SdxiFunction({}, { memory: pf.memory, interrupts: pf.port });
-    without.restore(saved);
-    expect(without.virtualFunctions).toEqual([]);
   });
 });

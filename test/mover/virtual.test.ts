@@ -1,8 +1,8 @@
 /** A mover with virtual functions: brought up with their physical one, and at work when they are named. */
 import { describe, expect, it } from 'vitest';
-import { EmbeddedBus } from '../../src/bus/index.js';
+import { EmbeddedBus, openBus } from '../../src/bus/index.js';
 import { SdxiDriver } from '../../src/driver/index.js';
-import { ContextState } from '../../src/spec/index.js';
+import { ContextState, encodeCopy } from '../../src/spec/index.js';
 import { moverFixture, pattern, rejection, URIS } from './rig.js';
 
 const open = moverFixture();
@@ -86,5 +86,22 @@ describe('administration of virtual functions by the driver of the physical one 
     await admin.interrupt(2, { vf: 1 });
     expect([bus.virtualFunctions[0].interruptCount(2) - before, bus.interruptCount(2)]).toEqual([1, 0]);
     expect(vf.errorLog.history).toEqual([]);
+  });
+
+  it.each(URIS)('work of a VF that is in flight when the PF is closed rejects: $name', async ({ uri }) => {
+    const bus = await openBus(`${uri}${uri.includes('?') ? '&' : '?'}vfs=1`);
+    const pf = await SdxiDriver.open(bus, { adminTimeoutMs: 5000 });
+    const vf = await SdxiDriver.open(bus.virtualFunctions[0], { adminTimeoutMs: 5000 });
+    const context = await vf.createContext();
+    const [from, to] = [vf.allocate(2 ** 26), vf.allocate(2 ** 26)];
+    const copies = Array.from({ length: 16 }, () => {
+      const batch = context.begin(1);
+      batch.write((...at) => encodeCopy(...at, 2 ** 26, 0, 0, from.iova, to.iova));
+      return rejection(context.limit(batch.submit(), { what: 'a copy', timeoutMs: 10_000 }));
+    });
+    await pf.close();
+    expect((await copies[15]).code).toBe('ERR_SDXI_CLOSED');
+    await Promise.allSettled(copies);
+    await vf.close();
   });
 });
