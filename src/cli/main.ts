@@ -7,6 +7,7 @@ import { conformCommand } from './commands/conform.js';
 import { copyCommand } from './commands/copy.js';
 import { decodeCommand } from './commands/decode.js';
 import { demoCommand } from './commands/demo.js';
+import { faultCommand } from './commands/fault.js';
 import { infoCommand } from './commands/info.js';
 import { listCommand } from './commands/list.js';
 import { testCommand } from './commands/test.js';
@@ -18,6 +19,7 @@ const COMMANDS: readonly CommandModule[] = [
   copyCommand,
   testCommand,
   conformCommand,
+  faultCommand,
   listCommand,
   infoCommand,
   decodeCommand,

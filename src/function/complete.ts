@@ -2,6 +2,7 @@ import { Access } from '../memory/address-space.js';
 import { CSB_BYTES, ErrorStep, TWO32 } from '../spec/index.js';
 import type { FunctionContext } from './context.js';
 import type { Core } from './core.js';
+import type { CompletionFault } from './ports.js';
 
 /** CST_BLK.er: bit 31 of the dword at byte 8. */
 const ERROR_RECORDED = 0x8000_0000;
@@ -31,8 +32,31 @@ export function signalCompletion(core: Core, context: FunctionContext, error: bo
     map = found;
     context.csbMap = map;
   }
+  const fault = core.faults?.completion(context.number);
+  if (fault !== undefined) {
+    completeFaultily(core, context, { address, error, fault });
+    return true;
+  }
   if (error) map.store32(address + 8, ERROR_RECORDED);
   if (context.completionOverwrite && (descriptor[0] & CSR) !== 0) map.storeSignal(address, 0);
   else map.decrementSignal(address);
   return true;
+}
+
+/** The same as a fault plan wants it: later, or with a signal that is overwritten. A block that has gone meanwhile gets nothing. */
+function completeFaultily(
+  core: Core,
+  { structurePasid }: FunctionContext,
+  { address, error, fault }: { address: number; error: boolean; fault: CompletionFault },
+): void {
+  const perform = (): void => {
+    const map = core.memory.of(structurePasid)?.find(address, CSB_BYTES, Access.READ_WRITE);
+    if (map === undefined) return;
+    if (error) map.store32(address + 8, ERROR_RECORDED);
+    if (fault.kind === 'overwrite') map.storeSignal(address, 0);
+    else map.decrementSignal(address);
+  };
+  if (fault.kind === 'hold') core.held.hold({ now: core.faults?.now() ?? 0 }, fault.ms, perform);
+  else if (fault.kind === 'afterInterrupt') core.held.holdForInterrupt(perform);
+  else perform();
 }

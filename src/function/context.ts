@@ -4,6 +4,7 @@ import { ContextState, type ErrorStep, type SubStep } from '../spec/index.js';
 import type { Peer } from './fabric.js';
 import type { Flight } from './flight.js';
 import type { AdminTarget } from './operations/admin.js';
+import type { DescriptorFault } from './ports.js';
 
 /** A mapping that allows nothing: the start value of remembered mappings, so that they are never undefined. */
 export const NO_MAPPING = new Mapping(0, 1, 3, new Window(new ArrayBuffer(8)), 0);
@@ -126,6 +127,11 @@ export class FunctionContext {
   /** The virtual function that it acts on; undefined: the function itself. */
   adminTarget: AdminTarget | undefined;
 
+  /** A fault plan holds the descriptor at Read_Index back, or has let it go. */
+  held: 'no' | 'yes' | 'released' = 'no';
+  /** What a fault plan has for the descriptor in execution. */
+  fault: DescriptorFault | undefined;
+
   constructor(number: number) {
     this.number = number;
   }
@@ -167,6 +173,8 @@ export class FunctionContext {
     this.adminFailure = undefined;
     this.adminWaits = undefined;
     this.adminTarget = undefined;
+    this.held = 'no';
+    this.fault = undefined;
   }
 }
 

@@ -6,8 +6,9 @@ import type { FunctionConfig } from './config.js';
 import { FunctionContext } from './context.js';
 import { ErrorLog } from './errorlog.js';
 import { Fabric, type Peer } from './fabric.js';
+import { Held } from './held.js';
 import type { AdminTarget } from './operations/admin.js';
-import type { FabricPort, FunctionPorts, InterruptPort } from './ports.js';
+import type { FabricPort, FaultPort, FunctionPorts, InterruptPort } from './ports.js';
 import { RegisterFile } from './registers.js';
 
 /** What the function has done since power-on: plain numbers, free to read. */
@@ -59,6 +60,10 @@ export class Core {
   readonly peer: Peer;
   /** See {@link Peer.epoch}. */
   epoch = 0;
+  /** The fault plan in force. */
+  faults: FaultPort | undefined;
+  /** What a fault holds back. */
+  readonly held = new Held();
   /** Copies of table entries, unless `cache=none`. */
   readonly copies: EntryCache | undefined;
   /** Reserved bits are looked at (S-1). */
@@ -95,7 +100,13 @@ export class Core {
     this.copies = config.cache === 'none' ? undefined : new EntryCache(config.cache);
     this.strict = config.strictReserved === 'on';
     this.early = config.readIndex === 'early';
-    this.log = new ErrorLog(config, this.registers, ports, (vector) => this.raise(vector));
+    this.log = new ErrorLog(
+      config,
+      this.registers,
+      ports,
+      (vector) => this.raise(vector),
+      () => this.faults,
+    );
     this.fabric = ports.fabric ?? new Fabric();
     this.peer = new OwnPeer(this);
     this.fabric.join(this.peer);
@@ -123,9 +134,13 @@ export class Core {
   }
 
   raise(vector: number): void {
-    this.counters.interrupts++;
-    this.ports.tracer?.interrupt(vector);
-    this.ports.interrupts.raise(vector);
+    const times = this.faults?.interrupts(vector) ?? 1;
+    for (let n = 0; n < times; n++) {
+      this.counters.interrupts++;
+      this.ports.tracer?.interrupt(vector);
+      this.ports.interrupts.raise(vector);
+    }
+    this.held.interrupted();
   }
 
   /** Notes why an operation fails. @param operand -1 when no buffer is concerned */
@@ -163,7 +178,7 @@ export class Core {
       : this.structure(context, context.statusAddress, 16, 2);
     if (!map) return false;
     context.statusMap = map;
-    map.store8(context.statusAddress, state);
+    map.store8(context.statusAddress, this.faults?.contextState(context.number, state) ?? state);
     this.ports.tracer?.contextState(context.number, state);
     return true;
   }
@@ -175,7 +190,8 @@ export class Core {
     const map = context.statusMap.covers(address, 8, 2) ? context.statusMap : this.structure(context, address, 8, 2);
     if (!map) return false;
     context.statusMap = map;
-    map.publish64(address, context.readIndex);
+    const shown = this.faults === undefined ? context.readIndex : this.faults.readIndex(context.number, context.readIndex);
+    if (shown !== undefined) map.publish64(address, shown);
     return true;
   }
 }

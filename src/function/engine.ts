@@ -1,11 +1,23 @@
 import { Access, type Mapping } from '../memory/address-space.js';
-import { ContextState, DESCRIPTOR_BYTES, DescriptorType, DmaOp, ErrorStep, FunctionState, loadShared32, SubStep } from '../spec/index.js';
+import {
+  ContextState,
+  DESCRIPTOR_BYTES,
+  DescriptorType,
+  DmaOp,
+  ErrorStep,
+  FunctionState,
+  loadShared32,
+  Reaction,
+  SubStep,
+} from '../spec/index.js';
 import { type FunctionContext, Work } from './context.js';
 import { type Core, Outcome } from './core.js';
+import { ERROR_VECTOR } from './errorlog.js';
 import { execute, resume } from './execute.js';
 import { abandonFlight } from './flight.js';
 import type { AdminHost } from './operations/admin.js';
 import { copyAtOnce, SLICE_BYTES } from './operations/dma.js';
+import type { FaultPort } from './ports.js';
 import { effectiveBufferBytes } from './registers.js';
 import { OutOfOrder } from './reorder.js';
 import { Retirement, VALID } from './retire.js';
@@ -174,7 +186,7 @@ export class Engine implements AdminHost {
     const clearValid = core.config.clearValid === 'on';
     // Without a way to write CXT_STS the first descriptor is the last one (S-75), so each is taken by itself.
     const publishes = context.statusMap.covers(context.statusAddress, 16, Access.WRITE);
-    const hot = this.direct && core.ports.tracer === undefined && publishes;
+    const hot = this.direct && core.ports.tracer === undefined && core.faults === undefined && publishes;
     const slotAccess = clearValid ? Access.READ_WRITE : Access.READ;
     this.refreshLimits(context);
     // What others stored since the last step is looked at once; within a step Write_Index is read again when it is reached.
@@ -224,6 +236,7 @@ export class Engine implements AdminHost {
         context.slotAddress = address;
         context.workNumber++;
         if (core.ports.tracer !== undefined) this.traceDescriptor(context);
+        if (core.faults !== undefined && this.holdsBack(context, core.faults)) return turns - 1 + this.park(context);
         if (core.early && !this.takeEarly(context, map)) return turns;
         this.settle(context, execute(core, context, this));
         if (!context.running || isBusy(context)) return turns;
@@ -264,6 +277,31 @@ export class Engine implements AdminHost {
     const turns = this.park(context);
     if (context.running) this.watch?.add(context);
     return turns;
+  }
+
+  /** Asks the fault plan about the descriptor at hand. @returns whether it has to wait in its slot */
+  private holdsBack(context: FunctionContext, faults: FaultPort): boolean {
+    const { core } = this;
+    if (context.held === 'yes') return true;
+    if (context.held === 'released') {
+      context.held = 'no';
+      return false;
+    }
+    const fault = faults.descriptor(context.number, (context.descriptor[0] >>> 8) & 0x7_ffff);
+    const noise = faults.noise(context.number);
+    if (noise === 'interrupt') core.raise(ERROR_VECTOR);
+    if (noise === 'record') this.retire.log(context, { step: ErrorStep.INT, subStep: SubStep.OTHER, reaction: Reaction.INFORMATIVE });
+    if (fault?.kind !== 'hold') {
+      context.fault = fault;
+      return false;
+    }
+    context.held = 'yes';
+    core.held.hold({ now: faults.now() }, fault.ms, () => {
+      if (context.held !== 'yes') return;
+      context.held = 'released';
+      this.ring(context.number);
+    });
+    return true;
   }
 
   /** `readIndex=early`; operations of the admin group are taken late, because they may be given up unconsumed (S-85). */

@@ -2,7 +2,7 @@ import type { AddressSpaces } from '../memory/address-space.js';
 import { Access } from '../memory/address-space.js';
 import { DescriptorType, type ErrorStep, errorLogBytes, maxErrorLogBytes, type Reaction, Reg, type SubStep } from '../spec/index.js';
 import type { FunctionConfig } from './config.js';
-import type { FunctionPorts } from './ports.js';
+import type { FaultPort, FunctionPorts } from './ports.js';
 import { ErrSts, type RegisterFile } from './registers.js';
 
 /** What one record says. Fields that are absent are not valid and written 0 (S-110). */
@@ -23,6 +23,9 @@ const INDEX_MASK = (1n << 64n) - 1n;
 /** Vector of the error log and of GSV_ERROR. SDXI 1.0 §3.4, S-30. */
 export const ERROR_VECTOR = 0;
 
+/** Where ERR_WRT goes in F-32. */
+const FAR_AHEAD = 2n ** 20n;
+
 /** The error log as the function writes it. Ref §8.5. */
 export class ErrorLog {
   private readonly config: FunctionConfig;
@@ -30,10 +33,18 @@ export class ErrorLog {
   private readonly memory: AddressSpaces;
   private readonly ports: FunctionPorts;
   private readonly raise: (vector: number) => void;
+  private readonly faults: () => FaultPort | undefined;
   private readonly record = new Uint32Array(RECORD_BYTES / 4);
   private readonly recordBytes = new Uint8Array(this.record.buffer);
 
-  constructor(config: FunctionConfig, registers: RegisterFile, ports: FunctionPorts, raise: (vector: number) => void) {
+  constructor(
+    config: FunctionConfig,
+    registers: RegisterFile,
+    ports: FunctionPorts,
+    raise: (vector: number) => void,
+    faults: () => FaultPort | undefined = () => undefined,
+  ) {
+    this.faults = faults;
     this.config = config;
     this.registers = registers;
     this.memory = ports.memory;
@@ -57,12 +68,13 @@ export class ErrorLog {
     const base = registers.highOf(Reg.ERR_CFG) * 2 ** 32 + ((configuration & 0xffff_f000) >>> 0);
     const address = base + Number(write % BigInt(entries)) * RECORD_BYTES;
     const mapping = this.memory.of(registers.functionPasid)?.find(address, RECORD_BYTES, Access.WRITE);
-    if (!mapping) {
+    const fault = this.faults()?.record(this.record);
+    if (!mapping || fault === 'lost') {
       this.status(ErrSts.ERR | ErrSts.STS);
       return;
     }
     for (let i = 15; i >= 0; i--) mapping.store32(address + 4 * i, this.record[i]);
-    registers.set64(Reg.ERR_WRT, (write + 1n) & INDEX_MASK);
+    registers.set64(Reg.ERR_WRT, (write + (fault === 'ahead' ? FAR_AHEAD : 1n)) & INDEX_MASK);
     this.status(ErrSts.STS);
   }
 

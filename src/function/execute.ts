@@ -1,9 +1,9 @@
-import { AdminOp, DescriptorType, DmaOp, ErrorStep, IntrOp, SubStep } from '../spec/index.js';
+import { AdminOp, DescriptorType, DmaOp, ErrorStep, IntrOp, SubStep, TWO32 } from '../spec/index.js';
 import { type FunctionContext, Work } from './context.js';
 import { type Core, Outcome } from './core.js';
 import { type AdminHost, administer } from './operations/admin.js';
 import { ATOMIC_RESULT, atomic } from './operations/atomic.js';
-import { copy, copySlice, fillSlice, repcopy, writeImmediate } from './operations/dma.js';
+import { copy, copySlice, fillSlice, repcopy, SLICE_BYTES, writeImmediate } from './operations/dma.js';
 import { interrupt } from './operations/interrupt.js';
 import { descriptorHasReserved } from './reserved.js';
 
@@ -26,6 +26,7 @@ const ADMIN_CODES = new Set<number>(Object.values(AdminOp).map((subtype) => code
  * The base group is always there, the admin group in context 0 alone, the others when their bit is in force (S-7, O-16).
  */
 export function execute(core: Core, context: FunctionContext, host: AdminHost): Outcome {
+  if (context.fault !== undefined) return executeFaultily(core, context, host);
   const header = context.descriptor[0];
   if ((header & CHAINED) !== 0 && core.config.ignoreChain === 'off') return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
   if (core.strict && descriptorHasReserved(context.descriptor)) return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
@@ -68,5 +69,33 @@ export function resume(core: Core, context: FunctionContext, host: AdminHost): O
       return fillSlice(core, context);
     default:
       return administer(core, context, (context.descriptor[0] >>> 8) & 0xff, host);
+  }
+}
+
+/** Half of this is moved before a COPY fails; no more, so that it is over in one turn. */
+const HALF_MAX = SLICE_BYTES;
+
+/** A descriptor as a fault plan wants it: ref §12. A hold ends where the plan has no way to hold (`reorder`). */
+function executeFaultily(core: Core, context: FunctionContext, host: AdminHost): Outcome {
+  const { descriptor, fault } = context;
+  context.fault = undefined;
+  const address = descriptor[7] * TWO32 + descriptor[6];
+  switch (fault?.kind) {
+    case 'fail':
+      return core.fail(ErrorStep.DSC_BUF, SubStep.DAF, 1, address);
+    case 'half': {
+      const half = Math.min((descriptor[1] + 1) >>> 1, HALF_MAX);
+      if (half === 0) return core.fail(ErrorStep.DSC_BUF, SubStep.DAF, 1, address);
+      descriptor[1] = half - 1;
+      const outcome = execute(core, context, host);
+      return outcome === Outcome.DONE ? core.fail(ErrorStep.DSC_BUF, SubStep.DAF, 1, address + half) : outcome;
+    }
+    case 'error':
+      return core.fail(ErrorStep.INT, SubStep.OTHER);
+    case 'refuse':
+      context.adminFailure = { step: ErrorStep.CXT_STS, subStep: SubStep.DVF, context: descriptor[2] & 0xffff };
+      return Outcome.DONE;
+    default:
+      return execute(core, context, host);
   }
 }

@@ -6,7 +6,7 @@ import { Engine } from './engine.js';
 import { ERROR_VECTOR } from './errorlog.js';
 import type { Peer } from './fabric.js';
 import { SLICE_BYTES } from './operations/dma.js';
-import type { FunctionPorts } from './ports.js';
+import type { FaultPort, FunctionPorts } from './ports.js';
 import { RegisterFile } from './registers.js';
 import { applySnapshot, type FunctionSnapshot, takeSnapshot } from './snapshot.js';
 import { FUNCTION_TRANSITIONS } from './state.js';
@@ -31,6 +31,8 @@ export class SdxiFunction {
   private initLeft = 0;
   /** Doorbells that came in INIT, one bit per context (S-10, S-71). */
   private readonly early = new Set<number>();
+  /** F-9: the soft stop under way never finishes. */
+  private softStopHeld = false;
   /** The stop under way ends in a reset (S-11). */
   private resetAtStop = false;
   /**
@@ -101,6 +103,15 @@ export class SdxiFunction {
     this.core.fabric.leave(this.core.peer);
   }
 
+  /**
+   * Puts a fault plan in force, or ends it. What the one before holds back happens now.
+   * @param faults ref §12; undefined: everything goes right
+   */
+  setFaults(faults: FaultPort | undefined): void {
+    this.core.faults = faults;
+    this.core.held.flush();
+  }
+
   /** What it has done so far. */
   get counters(): Readonly<FunctionCounters> {
     return this.core.counters;
@@ -113,7 +124,8 @@ export class SdxiFunction {
     const { core } = this;
     core.counters.registerReads++;
     if (offset < Reg.GRP_ENUM + 8 && offset + size > Reg.GRP_ENUM) core.registers.setGroupBusy(core.fabric.probedFor(core.peer));
-    const value = core.registers.read(offset, size);
+    let value = core.registers.read(offset, size);
+    if (core.faults !== undefined) value = BigInt.asUintN(8 * size, core.faults.register(offset, value));
     core.ports.tracer?.registerRead(offset, size, value);
     return value;
   }
@@ -175,9 +187,11 @@ export class SdxiFunction {
    * @returns the turns run; 0 = nothing to do until a doorbell or a register write, or a producer's store while {@link polls}
    */
   step(budget: number): number {
-    const { state } = this;
+    const { core, state } = this;
+    if (core.faults !== undefined && core.held.release(core.faults) > 0) return 1;
     if (state === FunctionState.ACTIVE) return this.engine.step(budget);
     if (state === FunctionState.INIT) {
+      if (this.initLeft === Number.POSITIVE_INFINITY) return 0;
       if (--this.initLeft <= 0) this.activate();
       return 1;
     }
@@ -190,13 +204,14 @@ export class SdxiFunction {
    * `pollInvalid`). Whoever sleeps when `step` returns 0 should then call it again before long.
    */
   get polls(): boolean {
-    return this.engine.polls;
+    return this.engine.polls || this.core.held.ticking;
   }
 
   /** Function-level reset by the transport: as power-on, and no memory is touched (S-46, S-107). Virtual functions are reset too (S-114). */
   reset(): void {
     for (const fn of this.virtualFunctions) fn.reset();
     this.engine.forget();
+    this.core.held.clear();
     this.early.clear();
     this.resetAtStop = false;
     this.core.copies?.clear();
@@ -238,15 +253,37 @@ export class SdxiFunction {
   /** A request in CTL0.fn_gsr, by {@link FUNCTION_TRANSITIONS}. */
   private request(request: FunctionRequest): void {
     const { state } = this;
+    const { faults } = this.core;
     const next = FUNCTION_TRANSITIONS[state]?.[request];
-    if (next === undefined) return;
+    if (next === undefined) {
+      if (faults !== undefined && state === FunctionState.STOP && request === FunctionRequest.RESET) this.resetLate(faults);
+      return;
+    }
     if (request === FunctionRequest.RESET) this.resetAtStop = true;
     if (next === FunctionState.STOP) this.stopped();
     else this.enter(next);
-    if (next === FunctionState.INIT) {
-      this.initLeft = this.config.initDelay;
-      if (this.initLeft === 0) this.activate();
-    }
+    if (next === FunctionState.STOPG_SF) this.softStopHeld = faults?.holdsSoftStop() ?? false;
+    if (next === FunctionState.INIT) this.initialize(faults);
+  }
+
+  private initialize(faults: FaultPort | undefined): void {
+    const ms = faults?.activationMs();
+    this.initLeft = ms === undefined ? this.config.initDelay : Number.POSITIVE_INFINITY;
+    if (this.initLeft === 0) this.activate();
+    if (faults === undefined || ms === undefined) return;
+    this.core.held.hold({ now: faults.now() }, ms, () => {
+      if (this.state === FunctionState.INIT) this.activate();
+    });
+  }
+
+  /** F-8: what RESET in STOP does not do (O-7), done later. */
+  private resetLate(faults: FaultPort): void {
+    const ms = faults.lateResetMs();
+    if (ms === undefined) return;
+    this.core.held.hold({ now: faults.now() }, ms, () => {
+      this.core.registers.restore();
+      this.core.revoke();
+    });
   }
 
   /** No table is read here (O-1, S-31); what rang in INIT is looked at now (O-2, S-10). */
@@ -255,11 +292,15 @@ export class SdxiFunction {
     this.enter(FunctionState.ACTIVE);
     for (const context of this.early) if (context <= this.core.registers.maxContext) this.engine.ring(context);
     this.early.clear();
+    const { faults, held } = this.core;
+    const ms = faults?.errorAfterActivationMs();
+    if (faults !== undefined && ms !== undefined) held.hold({ now: faults.now() }, ms, () => this.injectInternalError());
   }
 
   private stepStop(budget: number): number {
     const { counters } = this.core;
     const bytesLimit = counters.bytes + SLICE_BYTES;
+    if (this.softStopHeld && this.state === FunctionState.STOPG_SF) return 0;
     let turns = 0;
     do {
       if (this.engine.progressStop(this.state === FunctionState.STOPG_HD)) {

@@ -3,6 +3,6 @@ export { type FunctionConfig, functionConfig, parseFunctionOptions } from './con
 export type { FunctionCounters } from './core.js';
 export { Fabric, type Peer } from './fabric.js';
 export { SdxiFunction } from './function.js';
-export type { FabricPort, FunctionPorts, InterruptPort } from './ports.js';
+export type { CompletionFault, DescriptorFault, FabricPort, FaultPort, FunctionPorts, InterruptPort } from './ports.js';
 export type { FunctionSnapshot } from './snapshot.js';
 export { CONTEXT_TRANSITIONS, FUNCTION_TRANSITIONS } from './state.js';

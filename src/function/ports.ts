@@ -1,5 +1,6 @@
 import type { AddressSpaces } from '../memory/address-space.js';
 import type { Tracer } from '../observe/tracer.js';
+import type { ContextState } from '../spec/index.js';
 import type { Peer } from './fabric.js';
 
 /** Where the function's interrupts go. Vector 0 is the error interrupt. */
@@ -22,6 +23,50 @@ export interface FabricPort {
    * through before (S-99, S-112).
    */
   revoked(self: Peer): void;
+}
+
+/** What a fault plan has for a descriptor: ref §12. */
+export type DescriptorFault =
+  /** It waits so long before it executes; for ever without a number. */
+  | { kind: 'hold'; ms: number }
+  /** It fails, and has done nothing. */
+  | { kind: 'fail' }
+  /** A COPY that fails after its first half. */
+  | { kind: 'half' }
+  /** An administrative one that completes with er, and has done nothing. */
+  | { kind: 'refuse' }
+  /** An internal error of its context. */
+  | { kind: 'error' };
+
+/** What a fault plan has for a completion block. */
+export type CompletionFault = { kind: 'hold'; ms: number } | { kind: 'afterInterrupt' } | { kind: 'overwrite' };
+
+/** Faults on demand: asked at each of these moments, and only while a plan is in force. */
+export interface FaultPort {
+  /** Milliseconds of any clock that goes forward. */
+  now(): number;
+  /** @param code type and subtype: `type << 8 | subtype` */
+  descriptor(context: number, code: number): DescriptorFault | undefined;
+  /** An interrupt on vector 0, or an informative record, that come with a descriptor. */
+  noise(context: number): 'interrupt' | 'record' | undefined;
+  completion(context: number): CompletionFault | undefined;
+  /** What Read_Index shows; undefined: it is not written. */
+  readIndex(context: number, index: number): number | undefined;
+  contextState(context: number, state: ContextState): number;
+  /** How often an interrupt is delivered. */
+  interrupts(vector: number): number;
+  /** What a register shows. */
+  register(offset: number, value: bigint): bigint;
+  /** How long INIT lasts. */
+  activationMs(): number | undefined;
+  /** When the function fails after its activation. */
+  errorAfterActivationMs(): number | undefined;
+  /** How long a RESET in STOP takes, which does something then. */
+  lateResetMs(): number | undefined;
+  /** The soft stop under way makes no progress. */
+  holdsSoftStop(): boolean;
+  /** May change the record; `lost`: it cannot be written, `ahead`: ERR_WRT goes far ahead. */
+  record(record: Uint32Array): 'lost' | 'ahead' | undefined;
 }
 
 /** All that the function needs of the world around it. No port may call back into the function. */

@@ -138,6 +138,7 @@ export class OutOfOrder {
     context.slotAddress = entry.slotAddress;
     context.workNumber++;
     core.ports.tracer?.descriptor(context.number, entry.index, new Uint8Array(context.descriptor.buffer));
+    if (core.faults !== undefined) context.fault = core.faults.descriptor(context.number, (context.descriptor[0] >>> 8) & 0x7_ffff);
     this.settle(context, execute(core, context, this.host));
   }
 

@@ -36,6 +36,7 @@ export const Op = {
   PART: 9,
   SNAPSHOT: 10,
   RESTORE: 11,
+  FAULTS: 12,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
-import { BusLostError, ClosedError, SdxiError } from '../../errors.js';
+import { ArgumentError, BusLostError, ClosedError, SdxiError } from '../../errors.js';
+import type { FaultPlan } from '../../fault/index.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
 import { bar2Bytes, doorbellStride } from '../../spec/limits.js';
@@ -7,14 +8,14 @@ import type { FunctionSnapshot } from '../../spec/snapshot.js';
 import type { Bus, MapRequest } from '../bus.js';
 import { checkRange } from '../checks.js';
 import type { Snapshotting } from '../snapshot.js';
-import { Channel, Life, Op, OWN } from './channel.js';
+import { Channel, Life, Op, OWN, TEXT_BYTES } from './channel.js';
 import { EmbeddedClient, type EmbeddedShare } from './client.js';
 import type { EngineData, EngineReady } from './engine.js';
 import { type MapNumbers, mapNumbers } from './engine-memory.js';
 import { type Member, type Place, reservePlace } from './fabric/hub.js';
 import type { MemberShare } from './fabric/thread-fabric.js';
 import { MappingLedger } from './ledger.js';
-import { type EmbeddedOptions, embeddedSettings, memberUri } from './options.js';
+import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen, memberUri } from './options.js';
 import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
 
 /** How long close() asks before it forces. */
@@ -47,6 +48,8 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
   private readonly ended: Promise<void>;
   /** Keeps mapped memory alive for as long as the engine may touch it. */
   private readonly held = new MappingLedger<Held>();
+  /** As it was opened. */
+  private readonly faults: FaultPlan;
   /** Its place in a fabric, if it has one. */
   private readonly place?: Place;
   private readonly physical?: EmbeddedBus;
@@ -54,12 +57,19 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
   private alone = false;
   private closing?: Promise<void>;
 
-  private constructor(share: EmbeddedShare, worker: Worker, { place, physical }: Ties = {}, virtual: readonly EmbeddedShare[] = []) {
+  private constructor(
+    share: EmbeddedShare,
+    worker: Worker,
+    faults: FaultPlan,
+    { place, physical }: Ties = {},
+    virtual: readonly EmbeddedShare[] = [],
+  ) {
     super(share);
+    this.faults = faults;
     this.worker = worker;
     this.place = place;
     this.physical = physical;
-    this.virtualFunctions = virtual.map((one) => new EmbeddedBus(one, worker, { physical: this }));
+    this.virtualFunctions = virtual.map((one) => new EmbeddedBus(one, worker, faults, { physical: this }));
     if (physical) {
       this.ended = physical.ended;
       return;
@@ -81,7 +91,7 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
    * @throws SdxiError ERR_SDXI_URI, ArgumentError for options, SdxiError ERR_SDXI_SYSTEM when the thread does not start
    */
   static async open(uri: string, options: EmbeddedOptions = {}): Promise<EmbeddedBus> {
-    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric, vf, engine } = embeddedSettings(uri, options);
+    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric, vf, faults, engine } = embeddedSettings(uri, options);
     const shape = { maxContext: config.maxContext, vectors };
     const { buffer } = new Channel(shape);
     const virtual = Array.from({ length: config.vfs }, () => new Channel(shape).buffer);
@@ -89,7 +99,15 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
     try {
       // None of the parent's flags: loaders and inspectors are not for the engine.
       const worker = new Worker(engine ?? engineEntry(), {
-        workerData: { buffer, shape, config, virtual, fabric: place && { board: place.board, index: place.index } } satisfies EngineData,
+        workerData: {
+          buffer,
+          shape,
+          config,
+          virtual,
+          vf: vf ?? 0,
+          faults: faults.text,
+          fabric: place && { board: place.board, index: place.index },
+        } satisfies EngineData,
         execArgv: [],
         name: 'sdxi engine',
       });
@@ -98,7 +116,7 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
       const doorbellBytes = bar2Bytes(config.maxContext, config.dbStride);
       const common = { ...shape, stride, doorbellBytes, registerTimeoutMs, counterNames };
       const shares = virtual.map((own, i) => ({ ...common, uri: memberUri(uri, i + 1), buffer: own, primary: { ...shape, buffer } }));
-      const bus = new EmbeddedBus({ ...common, uri: memberUri(uri, 0), buffer }, worker, { place }, shares);
+      const bus = new EmbeddedBus({ ...common, uri: memberUri(uri, 0), buffer }, worker, faults, { place }, shares);
       await bus.enter(config.cache !== 'none');
       return vf === undefined ? bus : bus.leaveTo(vf);
     } catch (error) {
@@ -220,6 +238,25 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
     this.acquire();
     try {
       this.request(Op.RESET);
+    } finally {
+      this.release();
+    }
+  }
+
+  /**
+   * Puts a fault plan in force from now on, in place of the one before; '' ends it. What that one held back happens now.
+   * @throws ArgumentError for a plan that cannot be read, SdxiError ERR_SDXI_STATE for a fault that needs another function
+   */
+  setFaults(text: string): void {
+    const { channel } = this;
+    const plan = faultsWhileOpen(text, this.faults);
+    if (Buffer.byteLength(plan.text) > TEXT_BYTES)
+      throw new ArgumentError(`a fault plan has at most ${TEXT_BYTES} bytes`, { hint: 'plan less' });
+    this.acquire();
+    try {
+      channel.status = channel.writeText(plan.text);
+      this.request(Op.FAULTS);
+      this.checkStatus();
     } finally {
       this.release();
     }

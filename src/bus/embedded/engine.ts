@@ -3,6 +3,7 @@
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { SdxiError } from '../../errors.js';
+import { FaultPlan } from '../../fault/index.js';
 import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
 import type { FunctionPorts } from '../../function/ports.js';
@@ -19,6 +20,10 @@ export interface EngineData {
   readonly config: FunctionConfig;
   /** Channels of the virtual functions, which have the same shape. */
   readonly virtual: readonly SharedArrayBuffer[];
+  /** The function that its URI names: 0, or a virtual one. */
+  readonly vf: number;
+  /** Fault plan of that function from the start; '' for none. */
+  readonly faults: string;
   /** Its place in a fabric, if it has one. */
   readonly fabric?: { readonly board: SharedArrayBuffer; readonly index: number };
 }
@@ -61,13 +66,15 @@ class Engine {
   /** Those of the virtual functions, whose loop this one runs. */
   private readonly virtual: readonly Engine[];
 
-  static make({ buffer, shape, config, virtual, fabric: place }: EngineData): Engine {
+  static make({ buffer, shape, config, virtual, vf, faults, fabric: place }: EngineData): Engine {
     const end = { channel: new Channel(shape, buffer), memory: new EngineMemory() };
     const fabric = place && new ThreadFabric(new Board(place.board), place.index);
     const ends = virtual.map((own) => ({ channel: new Channel(shape, own, end.channel), memory: new EngineMemory() }));
     const fn = new SdxiFunction(config, { ...portsOf(end), fabric, virtual: (number) => portsOf(ends[number - 1]) });
     const engines = fn.virtualFunctions.map((vf, i) => new Engine(ends[i], vf));
-    return new Engine(end, fn, engines, fabric);
+    const engine = new Engine(end, fn, engines, fabric);
+    [engine, ...engines][vf].setFaults(faults);
+    return engine;
   }
 
   private constructor({ channel, memory }: End, fn: SdxiFunction, virtual: readonly Engine[] = [], fabric?: ThreadFabric) {
@@ -184,6 +191,9 @@ class Engine {
       case Op.MEET:
         this.fabric?.meet(receiveMessageOnPort(parentPort as MessagePort)?.message as MemberShare);
         break;
+      case Op.FAULTS:
+        status = this.try(() => this.setFaults(channel.readText(channel.status)));
+        break;
       case Op.PART:
         this.fabric?.part(first);
         break;
@@ -213,6 +223,11 @@ class Engine {
       access: channel.status,
       pasid: channel.pasid,
     });
+  }
+
+  private setFaults(text: string): void {
+    const plan = new FaultPlan(text);
+    this.fn.setFaults(plan.active ? plan : undefined);
   }
 
   /** Memory of this function, or of another one of its fabric. */

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn, setTimeout as pauseFor } from 'node:timers/promises';
 import { AbortError, ClosedError, TimeoutError } from '../../errors.js';
+import type { FaultPlan } from '../../fault/index.js';
 import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
 import type { FunctionPorts } from '../../function/ports.js';
@@ -13,7 +14,7 @@ import type { Snapshotting } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
 import { MappingLedger } from './ledger.js';
-import { type EmbeddedOptions, embeddedSettings, memberUri } from './options.js';
+import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen, memberUri } from './options.js';
 import { POLL_MS, TIMER_MS } from './sleep.js';
 import { Vectors } from './vectors.js';
 
@@ -51,6 +52,7 @@ export class InlineBus implements Bus, Snapshotting {
   private readonly stride: number;
   private readonly maxContext: number;
   private readonly fabric?: string;
+  private readonly faults: FaultPlan;
   private closed = false;
 
   /** As the constructor, and the bus of a virtual function alone for a URI that names one. @throws as the constructor */
@@ -68,7 +70,7 @@ export class InlineBus implements Bus, Snapshotting {
    * @throws SdxiError ERR_SDXI_URI, ArgumentError for options
    */
   constructor(uri = 'embedded:?inline=1', options: EmbeddedOptions = {}, member?: Member) {
-    const { config, vectors, fabric, tracer, vf } = embeddedSettings(uri, options);
+    const { config, vectors, fabric, faults, tracer, vf } = embeddedSettings(uri, options);
     this.uri = memberUri(uri, member?.number ?? 0);
     this.vectors = vectors;
     this.stride = doorbellStride(config.dbStride);
@@ -77,6 +79,7 @@ export class InlineBus implements Bus, Snapshotting {
     this.memory = member?.memory ?? new EngineMemory();
     this.interrupts = member?.interrupts ?? new Vectors(vectors);
     this.physical = member?.physical;
+    this.faults = faults;
     this.virtualFunctions = [];
     if (member) {
       this.fn = member.fn;
@@ -97,6 +100,14 @@ export class InlineBus implements Bus, Snapshotting {
     this.virtualFunctions = this.fn.virtualFunctions.map(
       (fn, i) => new InlineBus(uri, options, { ...ends[i], number: i + 1, fn, physical: this }),
     );
+    if (faults.active) [this, ...this.virtualFunctions][vf ?? 0].fn.setFaults(faults);
+  }
+
+  /** @see EmbeddedBus.setFaults */
+  setFaults(text: string): void {
+    this.check();
+    const plan = faultsWhileOpen(text, this.faults);
+    this.fn.setFaults(plan.active ? plan : undefined);
   }
 
   /**

@@ -1,4 +1,5 @@
 import { ArgumentError, SdxiError } from '../../errors.js';
+import { FaultPlan } from '../../fault/index.js';
 import { type FunctionConfig, functionConfig, parseFunctionOptions } from '../../function/config.js';
 import type { Tracer } from '../../observe/tracer.js';
 import { VECTORS_MAX } from './channel.js';
@@ -18,6 +19,8 @@ export interface EmbeddedOptions {
    * remote keys. Default: the function is alone.
    */
   fabric?: string;
+  /** Fault plan: `F-2:every=10,context=3;F-44`. Ref §12; `sdxi fault --list` shows what there is. */
+  faults?: string;
   /** Program of the engine thread in place of the one that was built: for a suite that is tried out on wrong functions. @internal */
   engine?: URL;
   /** Sees what happens inside the function; inline buses only. */
@@ -35,12 +38,13 @@ export interface EmbeddedSettings {
   readonly fabric?: string;
   /** The virtual function that the URI names. */
   readonly vf?: number;
+  readonly faults: FaultPlan;
   readonly engine?: URL;
   readonly tracer?: Tracer;
 }
 
 /** Options of the URI that concern the bus; all others are the function's. */
-const BUS_OPTIONS = ['inline', 'vectors', 'registerTimeoutMs', 'startTimeoutMs', 'fabric'] as const;
+const BUS_OPTIONS = ['inline', 'vectors', 'registerTimeoutMs', 'startTimeoutMs', 'fabric', 'faults'] as const;
 
 /** Node's timers end here. */
 const LONGEST_MS = 2 ** 31 - 1;
@@ -61,7 +65,8 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
     if (text !== null) own.set(name, text);
     query.delete(name);
   }
-  const config = functionConfig({ ...options.config, ...functionOptions(query) });
+  const faults = new FaultPlan(own.get('faults') ?? options.faults ?? '');
+  const config = functionConfig({ ...faults.config, ...options.config, ...functionOptions(query) });
   const vf = match[2] === undefined ? undefined : virtualNumber(uri, Number(match[2]), config.vfs);
   const fabric = fabricName(own.get('fabric') ?? options.fabric);
   if (fabric !== undefined && config.vfs > 0) {
@@ -76,11 +81,17 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
     uri,
     inline: inline === '1' || inline === 'true',
     config,
-    vectors: whole('vectors', own.get('vectors') ?? options.vectors ?? Math.min(config.maxContext + 3, VECTORS_MAX), 2, VECTORS_MAX),
+    vectors: whole(
+      'vectors',
+      own.get('vectors') ?? options.vectors ?? faults.vectors ?? Math.min(config.maxContext + 3, VECTORS_MAX),
+      2,
+      VECTORS_MAX,
+    ),
     registerTimeoutMs: whole('registerTimeoutMs', own.get('registerTimeoutMs') ?? options.registerTimeoutMs ?? 2000, 1, LONGEST_MS),
     startTimeoutMs: whole('startTimeoutMs', own.get('startTimeoutMs') ?? options.startTimeoutMs ?? 20_000, 1, LONGEST_MS),
     fabric,
     vf,
+    faults,
     engine: options.engine,
     tracer: options.tracer,
   };
@@ -124,4 +135,18 @@ function whole(option: string, given: string | number, low: number, high: number
   if (typeof value !== 'number' || !Number.isInteger(value) || value < low || value > high)
     wrong(option, given, `a whole number from ${low} to ${high}`);
   return value as number;
+}
+
+/**
+ * A plan for a function that is open already.
+ * @throws ArgumentError for a plan that cannot be read, SdxiError ERR_SDXI_STATE for a fault that is a choice of the function
+ */
+export function faultsWhileOpen(text: string, opened: FaultPlan): FaultPlan {
+  const plan = new FaultPlan(text);
+  const late = plan.choices.filter((id) => !opened.choices.includes(id));
+  if (late.length === 0) return plan;
+  throw new SdxiError('ERR_SDXI_STATE', `${late.join(', ')} cannot be put in force while the function is open`, {
+    hint: `it is a choice of the function: open it with embedded:?faults=${late.join(';')}`,
+    fields: { faults: late },
+  });
 }
