@@ -7,7 +7,7 @@ import { Access } from '../../src/memory/address-space.js';
 import { allocateRegion, PAGE_BYTES } from '../../src/memory/region.js';
 import type { Tracer } from '../../src/observe/tracer.js';
 import { FunctionState, Reg } from '../../src/spec/index.js';
-import { BUSES, MiniDriver, tick } from './rig.js';
+import { BUSES, MiniDriver, type TestBus, tick } from './rig.js';
 
 const code = (expected: SdxiErrorCode) => expect.objectContaining({ code: expected } satisfies Partial<SdxiError>);
 const WAIT = { what: 'a test', timeoutMs: 2000 };
@@ -134,6 +134,32 @@ describe.each(BUSES)('virtual functions, $name', ({ name, open }) => {
     await tick(5);
     slot[0] |= 1;
     await vf.wait(() => driver.readIndex === 1, WAIT);
+  });
+
+  it('F-2 faults are of the function that the URI names, or of the bus that they are set on', async () => {
+    const fails = async (bus: TestBus) => {
+      const driver = new MiniDriver(bus);
+      driver.copy(driver.scratch, driver.scratch + 64, 64);
+      driver.doorbell();
+      await bus.wait(() => driver.contextState !== 1 || driver.readIndex === 1, WAIT);
+      const failed = driver.contextState === 0xf;
+      bus.reset();
+      return failed;
+    };
+    const outcome = async (buses: TestBus[]) => {
+      const results: boolean[] = [];
+      for (const bus of buses.reverse()) results.unshift(await fails(bus));
+      return results;
+    };
+    await using pf = await open('vfs=1&faults=F-2');
+    const [vf] = pf.virtualFunctions;
+    expect(await outcome([pf, vf])).toEqual([true, false]);
+    pf.setFaults('');
+    vf.setFaults('F-2');
+    expect(await outcome([pf, vf])).toEqual([false, true]);
+    const uri = `embedded:?vfs=1&faults=F-2${name === 'inline' ? '&inline=1' : ''}#vf1`;
+    await using alone = (await openBus(uri)) as TestBus;
+    expect(await fails(alone)).toBe(true);
   });
 
   it.each(['#vf3', '#vf0', '#vf01', '#vfx', '#', '#vf1&x=1'])('refuses %s', async (fragment) => {
