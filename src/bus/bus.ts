@@ -37,6 +37,11 @@ export interface Bus {
   readonly vectors: number;
   /** Size of the doorbell region in bytes (BAR 2). */
   readonly doorbellBytes: number;
+  /**
+   * Virtual functions 1, 2, … of a physical one (SR-IOV), each with memory and interrupts of its own; else empty. Closing the bus closes
+   * theirs; a bus of theirs that is closed resets its function and takes its memory from it.
+   */
+  readonly virtualFunctions: readonly Bus[];
 
   /** Reads the 64-bit register at a byte offset of BAR 0. */
   readRegister(offset: number): bigint;

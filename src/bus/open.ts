@@ -18,14 +18,15 @@ const LATER: Record<string, string> = {
  * Opens the way to a function.
  *
  * `embedded:[?option=value&…]` starts one in this process, on its own thread, or on the caller's with `inline=1`. Options are
- * those of FunctionConfig, and `vectors`, `registerTimeoutMs`, `startTimeoutMs`.
+ * those of FunctionConfig, and `vectors`, `registerTimeoutMs`, `startTimeoutMs`. A fragment opens one of its virtual functions alone:
+ * `embedded:?vfs=4#vf1`.
  * @throws SdxiError ERR_SDXI_URI for another form, ERR_SDXI_UNSUPPORTED for a bus that this version does not have; ArgumentError for options
  */
 export async function openBus(uri: string, options: OpenBusOptions = {}): Promise<Bus> {
   checkOptions(options);
   const scheme = typeof uri === 'string' ? /^([a-z][a-z0-9+.-]*):/i.exec(uri)?.[1] : undefined;
   if (scheme === 'embedded') {
-    return embeddedSettings(uri, options).inline ? new InlineBus(uri, options) : await EmbeddedBus.open(uri, options);
+    return embeddedSettings(uri, options).inline ? InlineBus.open(uri, options) : await EmbeddedBus.open(uri, options);
   }
   if (scheme !== undefined && Object.hasOwn(LATER, scheme)) {
     throw new SdxiError('ERR_SDXI_UNSUPPORTED', `this version has no ${scheme} bus (${LATER[scheme]})`, {

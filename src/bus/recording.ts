@@ -73,6 +73,11 @@ export class RecordingBus implements Bus {
     return this.bus.doorbellBytes;
   }
 
+  /** Nothing is written down about these. */
+  get virtualFunctions(): readonly Bus[] {
+    return this.bus.virtualFunctions;
+  }
+
   readRegister(offset: number): bigint {
     const value = this.bus.readRegister(offset);
     this.record({ kind: 'readRegister', offset, value });

@@ -24,7 +24,18 @@ export type ModelOption =
   | 'qos';
 
 /** What a function or its bus may lack; needs.ts says how that is found out. */
-export type Need = 'context1' | 'context2' | 'context3' | 'level1' | 'atomics' | 'interrupts' | 'rkeys' | 'pasid' | 'largeBuffers';
+export type Need =
+  | 'context1'
+  | 'context2'
+  | 'context3'
+  | 'level1'
+  | 'atomics'
+  | 'interrupts'
+  | 'rkeys'
+  | 'pasid'
+  | 'largeBuffers'
+  | 'vfs'
+  | 'noVfs';
 
 /** One thing that a function must do. */
 export interface Check {

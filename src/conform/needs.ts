@@ -20,6 +20,8 @@ const MISSING: Record<Need, (caps: RigCaps) => string | undefined> = {
   pasid: ({ noPasid }) => noPasid && `the bus maps no PASIDs: ${noPasid}`,
   largeBuffers: ({ maxBufferBytes }) =>
     maxBufferBytes >= 2 ** 28 ? undefined : `CAP1.max_buffer allows ${maxBufferBytes} bytes, too few to be caught in flight`,
+  vfs: ({ vfs }) => (vfs > 0 ? undefined : 'the bus knows of no virtual functions of this one'),
+  noVfs: ({ vfs }) => (vfs === 0 ? undefined : `the function has virtual functions (${vfs})`),
 };
 
 /** The first thing that is missing for a check. */

@@ -43,6 +43,8 @@ export interface RigCaps {
   /** Why the bus maps no PASIDs; undefined if it does. */
   readonly noPasid?: string;
   readonly embedded: boolean;
+  /** Virtual functions that the bus reaches. */
+  readonly vfs: number;
 }
 
 export interface RigLimits {
@@ -85,6 +87,9 @@ export class Rig {
   private interrupts: number[] = [];
   private fence: TestContext | undefined;
   private deadline = Number.POSITIVE_INFINITY;
+  /** Virtual functions, and which of them the check has used. */
+  private readonly virtualRigs = new Map<number, Rig>();
+  private readonly used = new Set<Rig>();
   /** A context was rung since the last RESET that did something. */
   private remembers = false;
 
@@ -211,6 +216,20 @@ export class Rig {
     return new RkeyTable(block);
   }
 
+  /** A virtual function of this one, clean and in STOP. It is looked after together with this one. */
+  async virtual(number: number): Promise<Rig> {
+    let rig = this.virtualRigs.get(number);
+    if (!rig) {
+      rig = new Rig(this.bus.virtualFunctions[number - 1], this.limits);
+      this.virtualRigs.set(number, rig);
+    }
+    if (this.used.has(rig)) return rig;
+    this.used.add(rig);
+    rig.silent = this.silent;
+    await rig.begin();
+    return rig;
+  }
+
   // ---- bringing it up, in the order of ref §3.4
 
   /** ACTIVE, with an error log and context 0 running. */
@@ -260,6 +279,8 @@ export class Rig {
     this.fence = undefined;
     this.log.reset();
     this.tables.clear();
+    for (const rig of this.used) await rig.toStop();
+    this.used.clear();
     await this.forget();
     await this.toStop();
     this.remembers = false;
@@ -275,12 +296,14 @@ export class Rig {
 
   /** What every check demands: no record and no changed byte that it did not expect. */
   async end(): Promise<void> {
+    for (const rig of this.used) await rig.end();
     this.log.verify();
     await this.toStop();
     this.mem.verify();
   }
 
   close(): void {
+    for (const rig of this.virtualRigs.values()) rig.close();
     this.mem.close();
   }
 
@@ -348,6 +371,7 @@ function readCaps(bus: Bus): RigCaps {
     vectors: bus.vectors,
     noPasid: tryPasid(bus),
     embedded: bus.uri.startsWith('embedded:'),
+    vfs: bus.virtualFunctions.length,
   };
 }
 

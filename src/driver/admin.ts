@@ -17,8 +17,14 @@ import {
 import type { DescriptorBatch } from './batch.js';
 import type { Context, WorkOptions } from './context.js';
 
+/** Whose contexts, keys and vectors. */
+export interface Target extends WorkOptions {
+  /** A virtual function of this one, by its number from 1 on (S-55); default the function itself. */
+  vf?: number;
+}
+
 /** Which contexts, inclusive; default one. */
-export interface Range extends WorkOptions {
+export interface Range extends Target {
   last?: number;
 }
 
@@ -36,11 +42,11 @@ export class AdminQueue {
   }
 
   /** CXT_START: starts contexts; with `resume` also those that an error or a function stop has stopped (S-25). */
-  start(first: number, { last, resume, doorbell, ...options }: Range & Pick<ContextStart, 'resume' | 'doorbell'> = {}): Promise<void> {
+  start(first: number, { last, resume, doorbell, vf, ...options }: Range & Pick<ContextStart, 'resume' | 'doorbell'> = {}): Promise<void> {
     return this.run(
       `start of context ${first}`,
       1,
-      (batch) => batch.write((...at) => encodeContextStart(...at, { first, last, resume, doorbell })),
+      (batch) => batch.write((...at) => encodeContextStart(...at, { first, last, resume, doorbell, vf })),
       options,
     );
   }
@@ -58,13 +64,13 @@ export class AdminQueue {
   }
 
   /** CXT_STOP and SYNC.STOP: resolves when the contexts stand still. Context 0 cannot wait for itself. */
-  stop(first: number, { last, hard, ...options }: Range & { hard?: boolean } = {}): Promise<void> {
+  stop(first: number, { last, hard, vf, ...options }: Range & { hard?: boolean } = {}): Promise<void> {
     return this.run(
       `stop of context ${first}`,
       2,
       (batch) => {
-        batch.write((...at) => encodeContextStop(...at, { first, last, hard }));
-        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.STOP, first, last }));
+        batch.write((...at) => encodeContextStop(...at, { first, last, hard, vf }));
+        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.STOP, first, last, vf }));
       },
       options,
     );
@@ -78,14 +84,14 @@ export class AdminQueue {
   /** CXT_UPD and SYNC.CXT: the function forgets what it knew of the tables of these contexts. */
   updateContexts(
     first: number,
-    { last, l2, l1, ctl, ...options }: Range & { l2?: boolean; l1?: boolean; ctl?: boolean } = {},
+    { last, l2, l1, ctl, vf, ...options }: Range & { l2?: boolean; l1?: boolean; ctl?: boolean } = {},
   ): Promise<void> {
     return this.run(
       `update of context ${first}`,
       2,
       (batch) => {
-        batch.write((...at) => encodeContextUpdate(...at, { first, last, l2, l1, ctl }));
-        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.CXT, first, last }));
+        batch.write((...at) => encodeContextUpdate(...at, { first, last, l2, l1, ctl, vf }));
+        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.CXT, first, last, vf }));
       },
       options,
     );
@@ -106,47 +112,47 @@ export class AdminQueue {
   }
 
   /** AKEY_UPD and SYNC.AKEY: changed keys are in force, and old ones no longer used. */
-  updateKeys(first: number, keys: KeyRange, { last, ...options }: Range = {}): Promise<void> {
+  updateKeys(first: number, keys: KeyRange, { last, vf, ...options }: Range = {}): Promise<void> {
     return this.run(
       `key update of context ${first}`,
       2,
       (batch) => {
-        batch.write((...at) => encodeAkeyUpdate(...at, { first, last, ...keys }));
-        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.AKEY, first, last, ...keys }));
+        batch.write((...at) => encodeAkeyUpdate(...at, { first, last, vf, ...keys }));
+        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.AKEY, first, last, vf, ...keys }));
       },
       options,
     );
   }
 
   /** RKEY_UPD and SYNC.RKEY: no function reaches this one any more under what these keys were. */
-  updateRemoteKeys(keys: KeyRange, options: WorkOptions = {}): Promise<void> {
+  updateRemoteKeys(keys: KeyRange, { vf, ...options }: Target = {}): Promise<void> {
     return this.run(
       'remote key update',
       2,
       (batch) => {
-        batch.write((...at) => encodeRkeyUpdate(...at, keys));
-        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.RKEY, ...keys }));
+        batch.write((...at) => encodeRkeyUpdate(...at, { ...keys, vf }));
+        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.RKEY, vf, ...keys }));
       },
       options,
     );
   }
 
   /** FN_UPD and SYNC.FN: function-level structures have changed. */
-  updateFunction(options: WorkOptions = {}): Promise<void> {
+  updateFunction({ vf, ...options }: Target = {}): Promise<void> {
     return this.run(
       'update of the function',
       2,
       (batch) => {
-        batch.write((...at) => encodeFunctionUpdate(...at));
-        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.FN }));
+        batch.write((...at) => encodeFunctionUpdate(...at, { vf }));
+        batch.write((...at) => encodeSync(...at, { filter: SyncFilter.FN, vf }));
       },
       options,
     );
   }
 
-  /** ADM_INTR: raises an interrupt vector of this function. */
-  interrupt(vector: number, options: WorkOptions = {}): Promise<void> {
-    return this.run(`interrupt ${vector}`, 1, (batch) => batch.write((...at) => encodeAdminInterrupt(...at, { vector })), options);
+  /** ADM_INTR: raises an interrupt vector. */
+  interrupt(vector: number, { vf, ...options }: Target = {}): Promise<void> {
+    return this.run(`interrupt ${vector}`, 1, (batch) => batch.write((...at) => encodeAdminInterrupt(...at, { vector, vf })), options);
   }
 
   /** Any administrative batch. */

@@ -55,6 +55,8 @@ export interface FunctionConfig {
   pollInvalid: 'off' | 'on';
   /** `on`: CXT_CTL.qos weighs the turns; `off`: round robin (S-45). */
   qos: 'off' | 'on';
+  /** Virtual functions, 0 … 255. Their handles follow `sfunc`, all else is as configured here (S-113). */
+  vfs: number;
 }
 
 interface Rule {
@@ -63,9 +65,12 @@ interface Rule {
   valid: readonly [number, number] | readonly string[] | 'boolean';
 }
 
+/** Handles have 16 bits. */
+const SFUNC_MAX = 0xffff;
+
 /** Defaults are S-104; the ranges are the widths of the register fields. */
 const RULES: Record<keyof FunctionConfig, Rule> = {
-  sfunc: { default: 1, valid: [1, 0xffff] },
+  sfunc: { default: 1, valid: [1, SFUNC_MAX] },
   groupId: { default: 0, valid: [0, 0xffff_ffff] },
   csCap: { default: 0, valid: [0, 3] },
   dbStride: { default: 0, valid: [0, 7] },
@@ -90,6 +95,7 @@ const RULES: Record<keyof FunctionConfig, Rule> = {
   vendorInfo: { default: 'off', valid: ['off', 'on'] },
   pollInvalid: { default: 'off', valid: ['off', 'on'] },
   qos: { default: 'off', valid: ['off', 'on'] },
+  vfs: { default: 0, valid: [0, 255] },
 };
 
 const NAMES = Object.keys(RULES) as (keyof FunctionConfig)[];
@@ -134,6 +140,13 @@ export function functionConfig(partial: Partial<FunctionConfig> = {}): FunctionC
     if (value === undefined) continue;
     check(name, value);
     config[name] = value;
+  }
+  const { sfunc, vfs } = config as unknown as FunctionConfig;
+  if (sfunc + vfs > SFUNC_MAX) {
+    throw new ArgumentError(`there are no handles for ${vfs} virtual functions behind sfunc ${sfunc}`, {
+      hint: `handles end at ${SFUNC_MAX}: sfunc can be ${SFUNC_MAX - vfs} at most`,
+      fields: { sfunc, vfs },
+    });
   }
   return config as unknown as FunctionConfig;
 }

@@ -3,6 +3,7 @@ import { Window } from '../memory/window.js';
 import { ContextState, type ErrorStep, type SubStep } from '../spec/index.js';
 import type { Peer } from './fabric.js';
 import type { Flight } from './flight.js';
+import type { AdminTarget } from './operations/admin.js';
 import type { DescriptorFault } from './ports.js';
 
 /** A mapping that allows nothing: the start value of remembered mappings, so that they are never undefined. */
@@ -123,6 +124,8 @@ export class FunctionContext {
   /** First target that could not be started (S-27, S-83). */
   adminFailure: TargetFailure | undefined;
   adminWaits: { context: FunctionContext; workNumber: number }[] | undefined;
+  /** The virtual function that it acts on; undefined: the function itself. */
+  adminTarget: AdminTarget | undefined;
 
   /** A fault plan holds the descriptor at Read_Index back, or has let it go. */
   held: 'no' | 'yes' | 'released' = 'no';
@@ -171,6 +174,7 @@ export class FunctionContext {
     this.destinationMap = NO_MAPPING;
     this.adminFailure = undefined;
     this.adminWaits = undefined;
+    this.adminTarget = undefined;
     this.held = 'no';
     this.fault = undefined;
     this.concealed = undefined;

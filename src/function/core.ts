@@ -7,6 +7,7 @@ import { FunctionContext } from './context.js';
 import { ErrorLog } from './errorlog.js';
 import { Fabric, type Peer } from './fabric.js';
 import { Held } from './held.js';
+import type { AdminTarget } from './operations/admin.js';
 import type { FabricPort, FaultPort, FunctionPorts, InterruptPort } from './ports.js';
 import { RegisterFile } from './registers.js';
 
@@ -83,17 +84,19 @@ export class Core {
   };
   /** Every context that was ever rung or started since activation. */
   readonly contexts = new Map<number, FunctionContext>();
+  /** The virtual functions, in the order of their numbers; they do not change once the function is made. */
+  readonly virtualFunctions: AdminTarget[] = [];
 
   /** The failure of the operation that returned {@link Outcome.FAILED}. */
   readonly failure = { step: 0 as ErrorStep, subStep: 0 as SubStep, operand: -1, address: -1, absent: false };
 
-  constructor(config: FunctionConfig, ports: FunctionPorts) {
+  constructor(config: FunctionConfig, ports: FunctionPorts, virtual = false) {
     this.counters.descriptors = 0;
     this.counters.bytes = 0;
     this.config = config;
     this.ports = ports;
     this.memory = ports.memory;
-    this.registers = new RegisterFile(config);
+    this.registers = new RegisterFile(config, virtual);
     this.copies = config.cache === 'none' ? undefined : new EntryCache(config.cache);
     this.strict = config.strictReserved === 'on';
     this.early = config.readIndex === 'early';

@@ -78,6 +78,11 @@ export class Engine implements AdminHost {
    */
   step(budget: number): number {
     const { queue, core } = this;
+    // Whether a virtual function is ready is seen by looking: it works in steps of its own.
+    if (this.waiting !== undefined && this.waiting.adminTarget !== undefined) {
+      queue.push(this.waiting);
+      this.waiting = undefined;
+    }
     if (this.watch !== undefined && core.registers.state === FunctionState.ACTIVE) this.watch.look((number) => this.ring(number));
     const bytesLimit = core.counters.bytes + SLICE_BYTES;
     let turns = 0;
@@ -118,7 +123,7 @@ export class Engine implements AdminHost {
     if (context.work !== Work.NONE) {
       this.settle(context, resume(core, context, this));
       if (context.running && !isBusy(context)) this.queue.push(context);
-      return 1;
+      return this.waiting === context && context.adminTarget !== undefined ? 0 : 1;
     }
     const inFlight = context.flight !== undefined && context.flight.taken.length > 0;
     if (inFlight && (context.stop === 'soft' || context.reload)) return this.consumeOutOfOrder(context, maxTurns, bytesLimit);
@@ -383,6 +388,7 @@ export class Engine implements AdminHost {
     context.work = Work.NONE;
     context.adminFailure = undefined;
     context.adminWaits = undefined;
+    context.adminTarget = undefined;
   }
 
   /**

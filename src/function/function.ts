@@ -1,3 +1,4 @@
+import { ArgumentError } from '../errors.js';
 import { doorbellStride, ErrorStep, FunctionRequest, FunctionState, nameOf, Reaction, Reg, SubStep } from '../spec/index.js';
 import { type FunctionConfig, functionConfig } from './config.js';
 import { Core, type FunctionCounters } from './core.js';
@@ -34,12 +35,38 @@ export class SdxiFunction {
   private softStopHeld = false;
   /** The stop under way ends in a reset (S-11). */
   private resetAtStop = false;
+  /**
+   * Virtual functions 1, 2, …: functions of their own, which whoever steps this one has to step too. This one reaches their contexts by
+   * administrative operations alone (S-55), they reach it not at all (S-113).
+   */
+  readonly virtualFunctions: readonly SdxiFunction[];
 
-  constructor(config: Partial<FunctionConfig>, ports: FunctionPorts) {
+  /**
+   * @param kind `virtual` for those that a function makes itself
+   * @throws ArgumentError for a configuration that cannot be
+   */
+  constructor(config: Partial<FunctionConfig>, ports: FunctionPorts, kind: 'physical' | 'virtual' = 'physical') {
     this.config = functionConfig(config);
-    this.core = new Core(this.config, ports);
+    this.core = new Core(this.config, ports, kind === 'virtual');
     this.engine = new Engine(this.core);
     this.stride = doorbellStride(this.config.dbStride);
+    this.virtualFunctions = Array.from({ length: this.config.vfs }, (_, i) => this.makeVirtual(i + 1));
+  }
+
+  /** S-113. */
+  private makeVirtual(number: number): SdxiFunction {
+    const { config, core } = this;
+    const ports = core.ports.virtual?.(number);
+    if (ports === undefined) {
+      throw new ArgumentError(`virtual function ${number} has no memory and no interrupts`, {
+        hint: 'a function with vfs needs ports.virtual(number)',
+        fields: { vf: number },
+      });
+    }
+    const shape = { ...config, vfs: 0, sfunc: config.sfunc + number };
+    const fn = new SdxiFunction(shape, { ...ports, fabric: ports.fabric ?? core.fabric }, 'virtual');
+    core.virtualFunctions.push({ core: fn.core, host: fn.engine });
+    return fn;
   }
 
   /** STS0.fn_gsv. */
@@ -71,6 +98,7 @@ export class SdxiFunction {
 
   /** Leaves the fabric: nobody finds it any more. */
   disconnect(): void {
+    for (const fn of this.virtualFunctions) fn.disconnect();
     this.core.revoke();
     this.core.fabric.leave(this.core.peer);
   }
@@ -179,8 +207,9 @@ export class SdxiFunction {
     return this.engine.polls || this.core.held.ticking;
   }
 
-  /** Function-level reset by the transport: as power-on, and no memory is touched (S-46, S-107). */
+  /** Function-level reset by the transport: as power-on, and no memory is touched (S-46, S-107). Virtual functions are reset too (S-114). */
   reset(): void {
+    for (const fn of this.virtualFunctions) fn.reset();
     this.engine.forget();
     this.core.held.clear();
     this.early.clear();

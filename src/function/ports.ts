@@ -76,4 +76,9 @@ export interface FunctionPorts {
   /** Where it finds the other functions of its group; without one it is alone. */
   fabric?: FabricPort;
   tracer?: Tracer;
+  /**
+   * What virtual function `number` (from 1 on) needs of the world: memory and interrupts of its own. For functions with `vfs`; asked once
+   * for each. Without a fabric there it meets its physical function and the others in the one of the physical function.
+   */
+  virtual?(number: number): FunctionPorts;
 }

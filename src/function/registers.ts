@@ -49,9 +49,10 @@ export class RegisterFile {
   /** Counts changes of the limits, so that copies of them can be told stale. */
   limitsGeneration = 0;
 
-  constructor(config: FunctionConfig) {
+  constructor(config: FunctionConfig, virtual = false) {
     this.config = config;
-    this.set(Reg.CAP0, (config.sfunc | (config.csCap << 17) | (config.dbStride << 20) | (config.maxRing << 24)) >>> 0, config.maxRkey);
+    const vf = virtual ? 0x1_0000 : 0;
+    this.set(Reg.CAP0, (config.sfunc | vf | (config.csCap << 17) | (config.dbStride << 20) | (config.maxRing << 24)) >>> 0, config.maxRkey);
     this.set(Reg.CAP1, this.cap1Low(), config.opGroups >>> 0);
     this.set(Reg.VERSION, VERSION_1_0, 0);
     this.set(Reg.STS0, 0, 0);

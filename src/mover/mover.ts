@@ -48,6 +48,10 @@ export class Mover {
   private readonly memory: MemoryTable;
   private readonly planner: Planner;
   private readonly channels: readonly Channel[];
+  /** Those that work is spread over. */
+  private readonly shared: readonly Channel[];
+  /** Virtual functions, which work when they are named. */
+  private readonly virtual: ReadonlySet<Channel>;
   private readonly deadlines = new Deadlines();
   private readonly suspension: MoverSuspension;
   private readonly live = new Set<Request>();
@@ -56,8 +60,10 @@ export class Mover {
   private closing: Promise<void> | undefined;
 
   /** @internal Use {@link open}. */
-  constructor(channels: readonly Channel[], memory: MemoryTable, timeoutMs: number) {
+  constructor(channels: readonly Channel[], memory: MemoryTable, timeoutMs: number, virtual: ReadonlySet<Channel> = new Set()) {
     this.channels = channels;
+    this.virtual = virtual;
+    this.shared = channels.filter((channel) => !virtual.has(channel));
     this.memory = memory;
     this.timeoutMs = timeoutMs;
     this.suspension = new MoverSuspension(channels, this.deadlines);
@@ -178,7 +184,7 @@ export class Mover {
     return this.memory.register(memory, options);
   }
 
-  /** The functions that this mover stripes over. */
+  /** The functions of this mover: those it stripes over, and behind each its virtual functions (`sdxi0`, `sdxi0/vf1`, …). */
   get functions(): MoverFunction[] {
     return this.channels.map(({ driver, context, stats }) => ({
       name: driver.name,
@@ -253,7 +259,9 @@ export class Mover {
 
   private async shutDown(): Promise<void> {
     await Promise.allSettled([...this.live].map(({ promise }) => promise));
-    const closed = await Promise.allSettled(this.channels.map(({ driver }) => driver.close()));
+    // A virtual function goes with its physical one, so it goes first.
+    const closed = await Promise.allSettled([...this.virtual].map(({ driver }) => driver.close()));
+    closed.push(...(await Promise.allSettled(this.shared.map(({ driver }) => driver.close()))));
     this.deadlines.clear();
     this.memory.close();
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
@@ -263,6 +271,7 @@ export class Mover {
     this.assertOpen();
     checkLimits(options);
     checkNames(options, OPERATION_OPTIONS);
+    if (options?.function !== undefined) this.named(options.function);
     if (options?.signal?.aborted) throw new AbortError(what, { cause: options.signal.reason });
     return new Work();
   }
@@ -290,13 +299,13 @@ export class Mover {
     return { descriptors, bytes };
   }
 
-  private send(what: string, work: Work, { timeoutMs, signal }: OperationOptions = {}, after?: () => void): Promise<void> {
+  private send(what: string, work: Work, { timeoutMs, signal, function: name }: OperationOptions = {}, after?: () => void): Promise<void> {
     const { plan } = work;
     let pending = plan.bytes;
     for (const channel of this.channels) pending += channel.pendingBytes;
     const limit = timeoutMs ?? this.timeoutMs + pending * MS_PER_BYTE;
     const request = new Request(what, work, this.live, this.deadlines, limit, signal, after);
-    const channels = this.usable();
+    const channels = name === undefined ? this.usable() : [this.named(name)];
     const wide = channels.length > 1 && !plan.ordered && (plan.bytes >= 2 * STRIPE_BYTES || plan.count >= 2 * STRIPE_DESCRIPTORS);
     if (wide) {
       const plans = plan.split(channels.length, STRIPE_BYTES);
@@ -310,10 +319,19 @@ export class Mover {
 
   /** The functions that are left, or all when none is: they say why. */
   private usable(): readonly Channel[] {
-    const { channels } = this;
+    const channels = this.shared;
     if (!channels.some((channel) => channel.lost)) return channels;
     const left = channels.filter((channel) => !channel.lost);
     return left.length > 0 ? left : channels;
+  }
+
+  private named(name: string): Channel {
+    const found = this.channels.find(({ driver }) => driver.name === name);
+    if (found) return found;
+    throw new ArgumentError(`this mover has no function ${String(name)}`, {
+      hint: `it has ${this.channels.map(({ driver }) => driver.name).join(', ')}`,
+      fields: { function: name },
+    });
   }
 
   private leastBusy(channels: readonly Channel[]): Channel {

@@ -1,6 +1,6 @@
 import { checkDuration, checkLimits, checkNames, checkOptions } from '../bus/checks.js';
-import { type OpenBusOptions, openBus } from '../bus/index.js';
-import { type CompletionMode, type Context, IovaSpace, SdxiDriver } from '../driver/index.js';
+import { type Bus, type OpenBusOptions, openBus } from '../bus/index.js';
+import { type CompletionMode, IovaSpace, SdxiDriver } from '../driver/index.js';
 import { AbortError, ArgumentError } from '../errors.js';
 import { Channel } from './channel.js';
 import { MemoryTable } from './memory.js';
@@ -38,7 +38,8 @@ const FUNCTIONS_MAX = 64;
 
 /**
  * Opens functions and brings them up.
- * @param uri `embedded:[?option=value&…]`, or several: work is then spread over all of them
+ * @param uri `embedded:[?option=value&…]`, or several: work is then spread over all of them. Virtual functions (`embedded:?vfs=4`) are
+ * brought up too, and work when an operation names them: `{ function: 'sdxi0/vf1' }`
  * @throws SdxiError ERR_SDXI_URI, ERR_SDXI_UNSUPPORTED; ArgumentError; FunctionError, TimeoutError, AbortError
  * @example
  * const mover = await open();
@@ -63,23 +64,42 @@ export async function open(uri: string | readonly string[] = 'embedded:', option
   }
   const iovas = new IovaSpace();
   const drivers: SdxiDriver[] = [];
+  const channels: Channel[] = [];
+  const onRequest = new Set<Channel>();
+  const bringUp = async (bus: Bus, name?: string): Promise<Channel> => {
+    const driver = await SdxiDriver.open(bus, { name, iovas, adminTimeoutMs, timeoutMs, signal });
+    drivers.push(driver);
+    const most = driver.capabilities.maxRingEntries;
+    const entries = ringEntries > most ? most : ringEntries;
+    const channel = new Channel(driver, await driver.createContext({ ringEntries: entries, completion, signal }));
+    channels.push(channel);
+    return channel;
+  };
   try {
-    const contexts: Context[] = [];
     for (const target of uris) {
       for (let n = 0; n < functions; n++) {
         if (signal?.aborted) throw new AbortError('opening', { cause: signal.reason });
         const bus = await openBus(target, options.bus);
-        const driver = await SdxiDriver.open(bus, { iovas, adminTimeoutMs, timeoutMs, signal });
-        drivers.push(driver);
-        const most = driver.capabilities.maxRingEntries;
-        const entries = ringEntries > most ? most : ringEntries;
-        contexts.push(await driver.createContext({ ringEntries: entries, completion, signal }));
+        if (drivers.length + 1 + bus.virtualFunctions.length > FUNCTIONS_MAX) {
+          await bus.close();
+          throw tooMany(target, bus.virtualFunctions.length);
+        }
+        const physical = await bringUp(bus);
+        for (const [i, virtual] of bus.virtualFunctions.entries())
+          onRequest.add(await bringUp(virtual, `${physical.driver.name}/vf${i + 1}`));
       }
     }
-    const channels = drivers.map((driver, i) => new Channel(driver, contexts[i]));
-    return new Mover(channels, new MemoryTable(drivers, iovas), timeoutMs);
+    return new Mover(channels, new MemoryTable(drivers, iovas), timeoutMs, onRequest);
   } catch (error) {
-    await Promise.allSettled(drivers.map((driver) => driver.close()));
+    // The last one first: a virtual function goes before its physical one.
+    for (const driver of drivers.reverse()) await driver.close().catch(() => {});
     throw error;
   }
+}
+
+function tooMany(uri: string, vfs: number): ArgumentError {
+  return new ArgumentError(`a mover cannot have the ${vfs} virtual functions of ${uri}, too`, {
+    hint: `${FUNCTIONS_MAX} functions at most, virtual ones included; open one of them alone: ${uri.split('#')[0]}#vf1`,
+    fields: { uri, vfs },
+  });
 }

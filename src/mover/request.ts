@@ -16,9 +16,14 @@ export interface OperationOptions {
    * of the event loop, unless all is done by then; Infinity waits for ever.
    */
   timeoutMs?: number;
+  /**
+   * Name of the function that does all of it, as in {@link Mover.functions}: `sdxi0/vf1`. Default: whichever has time, virtual functions
+   * apart, which work only when they are named.
+   */
+  function?: string;
 }
 
-export const OPERATION_OPTIONS: readonly (keyof OperationOptions)[] = ['signal', 'timeoutMs'];
+export const OPERATION_OPTIONS: readonly (keyof OperationOptions)[] = ['signal', 'timeoutMs', 'function'];
 
 /** One promise of a mover: settles when all its parts have, with the first error if there was one. */
 export class Request implements PartOwner, Timed {

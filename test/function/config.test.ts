@@ -47,6 +47,7 @@ describe('functionConfig', () => {
       vendorInfo: 'off',
       pollInvalid: 'off',
       qos: 'off',
+      vfs: 0,
     });
     // sfunc apart, these are the published values.
     const rig = new Rig({ sfunc: 0x0801 });

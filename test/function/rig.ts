@@ -1,6 +1,7 @@
 import type { FunctionConfig } from '../../src/function/config.js';
 import type { Fabric } from '../../src/function/fabric.js';
 import { SdxiFunction } from '../../src/function/function.js';
+import type { FunctionPorts, InterruptPort } from '../../src/function/ports.js';
 import { Access, AddressSpaces } from '../../src/memory/address-space.js';
 import { Window } from '../../src/memory/window.js';
 import type { Tracer } from '../../src/observe/tracer.js';
@@ -62,6 +63,7 @@ export interface RigOptions {
   vectors?: number;
   fabric?: Fabric;
   tracer?: Tracer;
+  virtual?: FunctionPorts['virtual'];
 }
 
 export interface Preparation {
@@ -80,6 +82,7 @@ export class Rig {
   readonly memory = new AddressSpaces();
   readonly interrupts: number[] = [];
   readonly fn: SdxiFunction;
+  readonly port: InterruptPort;
   readonly u8: Uint8Array;
   readonly u32: Uint32Array;
   readonly window: Window;
@@ -93,18 +96,15 @@ export class Rig {
     this.u32 = window.u32;
     if (options.pages) for (let at = 0; at < LAYOUT.bytes; at += PAGE) this.map(LAYOUT.base + at);
     else if (options.map !== false) this.map(LAYOUT.base, LAYOUT.bytes);
-    this.fn = new SdxiFunction(config, {
-      memory: this.memory,
-      fabric: options.fabric,
-      tracer: options.tracer,
-      interrupts: {
-        vectors: options.vectors ?? 66,
-        raise: (vector) => {
-          this.onInterrupt(vector);
-          this.interrupts.push(vector);
-        },
+    this.port = {
+      vectors: options.vectors ?? 66,
+      raise: (vector) => {
+        this.onInterrupt(vector);
+        this.interrupts.push(vector);
       },
-    });
+    };
+    const { fabric, tracer, virtual } = options;
+    this.fn = new SdxiFunction(config, { memory: this.memory, interrupts: this.port, fabric, tracer, virtual });
   }
 
   // ---- memory

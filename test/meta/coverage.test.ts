@@ -29,7 +29,7 @@ describe('the reference and the tests', () => {
     expect(count('ref §13.5 ')).toBe(7);
     expect(count('ref §13.6 ')).toBe(20);
     expect(count('O-')).toBe(30);
-    expect(count('S-')).toBe(112);
+    expect(count('S-')).toBe(118);
     expect(new Set(wanted).size).toBe(wanted.length);
   });
 
@@ -106,7 +106,7 @@ describe('this test itself', () => {
   });
 
   it('notices a new row, a new number, and a test that is gone', () => {
-    const number = ['S', 113].join('-'); // in one piece it would be a citation of this file
+    const number = ['S', 900].join('-'); // in one piece it would be a citation of this file
     const grown = `${reference.replace('| Injected internal error, function |', '| A new one | 1 | 1 | 1 | – | – |\n$&')}\n| ${number} | q | d | L |\n`;
     const missing = required(grown).filter((item) => !covered.has(item) && !(item in EXEMPTIONS));
     expect(missing).toEqual(['ref §8.3 row 18', number]);

@@ -3,7 +3,6 @@
  * the line: the meta-test fails for exemptions that are not needed.
  */
 export const EXEMPTIONS: Readonly<Record<string, string>> = {
-  'S-55': 'virtual functions: without SR-IOV every vf = 1 is malformed (S-96)',
   'S-68': 'outside SDXI 1.0 and not modelled, by its own words',
   'S-93': 'PCI: the place of the MSI-X table; the embedded bus has no BARs',
   'S-95': 'PCI: identity and capabilities; the embedded bus has no configuration space',

@@ -75,7 +75,11 @@ describe('misspelt options, and items of a batch', () => {
     const mover = await open('embedded:?inline=1');
     const [a, b] = [mover.alloc(8), mover.alloc(8)];
     const error = await rejection(mover.copy(a, b, any({ timeout: 5 })));
-    expect([error.code, error.fields.option, error.hint]).toEqual(['ERR_SDXI_ARGUMENT', 'timeout', 'they are: signal, timeoutMs']);
+    expect([error.code, error.fields.option, error.hint]).toEqual([
+      'ERR_SDXI_ARGUMENT',
+      'timeout',
+      'they are: signal, timeoutMs, function',
+    ]);
     expect(() => mover.alloc(8, any({ align: 8 }))).toThrow(/align/);
     await mover.close();
   });

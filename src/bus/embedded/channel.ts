@@ -55,6 +55,8 @@ const ONE_DELIVERY = 4;
 const ASLEEP = 1 << 31;
 const REQUEST = 1 << 30;
 const LIFE_CHANGED = 1 << 29;
+/** Somebody has called in the channel of a virtual function, which the engine does not sleep on. */
+const VIRTUAL = 1 << 28;
 /** A bit for each chunk of contexts of which one was rung. */
 const CHUNKS = 28;
 const RUNG = (1 << CHUNKS) - 1;
@@ -100,6 +102,10 @@ export class Channel {
   readonly value: BigUint64Array;
   readonly counters: Float64Array;
   readonly text: Uint8Array;
+  /** The engine's memo that {@link take} found calls in channels of virtual functions. */
+  virtualCalled = false;
+  /** The channel that the engine sleeps on, for one of a virtual function. */
+  private readonly primary: Channel | undefined;
   private readonly doorbells: Float64Array;
   private readonly bitmap: number;
   private readonly bitmapWords: number;
@@ -107,7 +113,8 @@ export class Channel {
   private readonly chunkShift: number;
   private readonly interrupts: number;
 
-  constructor(shape: ChannelShape, buffer?: SharedArrayBuffer) {
+  constructor(shape: ChannelShape, buffer?: SharedArrayBuffer, primary?: Channel) {
+    this.primary = primary;
     const contexts = shape.maxContext + 1;
     if (!Number.isInteger(contexts) || contexts < 1 || contexts > 65536) throw new ArgumentError(`no channel for ${contexts} contexts`);
     if (!Number.isInteger(shape.vectors) || shape.vectors < 1 || shape.vectors > VECTORS_MAX) {
@@ -161,6 +168,7 @@ export class Channel {
   /** The engine ends because of an error. */
   fail(reason: string): void {
     if (this.life >= Life.LOST) return;
+    this.primary?.fail(reason);
     Atomics.store(this.words, REASON_BYTES, this.writeText(reason));
     this.setLife(Life.LOST);
   }
@@ -176,6 +184,8 @@ export class Channel {
   /** Sets a bit of the call word and wakes the engine if it sleeps. What the caller stored before, the engine sees. */
   private call(bit: number): void {
     if (Atomics.or(this.words, CALL, bit) < 0 && Atomics.and(this.words, CALL, ~ASLEEP) < 0) Atomics.notify(this.words, CALL, 1);
+    // After the bit here, so that the engine finds it.
+    this.primary?.call(VIRTUAL);
   }
 
   /** True when somebody has called: a plain read, for the loop of an engine that is busy anyway. */
@@ -195,6 +205,7 @@ export class Channel {
   take(ring: (context: number, value: number) => void): boolean {
     const { words, bitmap, chunkShift } = this;
     const calls = Atomics.exchange(words, CALL, 0);
+    if ((calls & VIRTUAL) !== 0) this.virtualCalled = true;
     const perChunk = 1 << (chunkShift - 5);
     for (let chunks = calls & RUNG; chunks !== 0; chunks &= chunks - 1) {
       const first = (31 - Math.clz32(chunks & -chunks)) * perChunk;

@@ -14,6 +14,8 @@ export interface EmbeddedShare extends ChannelShape {
   readonly doorbellBytes: number;
   readonly registerTimeoutMs: number;
   readonly counterNames: readonly string[];
+  /** Of a virtual function: the channel that the engine sleeps on. */
+  readonly primary?: ChannelShape & { readonly buffer: SharedArrayBuffer };
 }
 
 /** How long a caller looks at the slot before it sleeps: an engine that copies answers within a slice. */
@@ -35,13 +37,16 @@ export class EmbeddedClient {
   private readonly stride: number;
   private readonly perStride: number;
   private readonly counterNames: readonly string[];
+  private readonly primary: EmbeddedShare['primary'];
   /** Waits in progress: only a lone one may spin. */
   private waiting = 0;
   private references = 0;
   private keeper?: NodeJS.Timeout;
 
   constructor(share: EmbeddedShare) {
-    this.channel = new Channel(share, share.buffer);
+    const { primary } = share;
+    this.primary = primary;
+    this.channel = new Channel(share, share.buffer, primary && new Channel(primary, primary.buffer));
     this.uri = share.uri;
     this.vectors = share.vectors;
     this.doorbellBytes = share.doorbellBytes;
@@ -53,9 +58,9 @@ export class EmbeddedClient {
 
   /** What other threads need to attach; structured-clonable. */
   share(): EmbeddedShare {
-    const { uri, vectors, doorbellBytes, registerTimeoutMs, counterNames, stride } = this;
+    const { uri, vectors, doorbellBytes, registerTimeoutMs, counterNames, stride, primary } = this;
     const { buffer, shape } = this.channel;
-    return { uri, buffer, maxContext: shape.maxContext, vectors, stride, doorbellBytes, registerTimeoutMs, counterNames };
+    return { uri, buffer, maxContext: shape.maxContext, vectors, stride, doorbellBytes, registerTimeoutMs, counterNames, primary };
   }
 
   // ---- Registers and doorbells ----

@@ -15,7 +15,7 @@ import { type MapNumbers, mapNumbers } from './engine-memory.js';
 import { type Member, type Place, reservePlace } from './fabric/hub.js';
 import type { MemberShare } from './fabric/thread-fabric.js';
 import { MappingLedger } from './ledger.js';
-import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen } from './options.js';
+import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen, memberUri } from './options.js';
 import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
 
 /** How long close() asks before it forces. */
@@ -32,9 +32,18 @@ interface Held {
   readonly region: Region;
 }
 
-/** A function in this process, on a thread of its own. */
+/** What a bus has besides its channel. */
+interface Ties {
+  /** Its place in a fabric, if it has one. */
+  place?: Place;
+  /** Of a virtual function: the bus that the thread belongs to. */
+  physical?: EmbeddedBus;
+}
+
+/** A function in this process, on a thread of its own; or a virtual one, on the thread of its physical function. */
 export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
   private readonly worker: Worker;
+  readonly virtualFunctions: readonly EmbeddedBus[];
   /** Resolves when the thread is gone. */
   private readonly ended: Promise<void>;
   /** Keeps mapped memory alive for as long as the engine may touch it. */
@@ -43,16 +52,31 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
   private readonly faults: FaultPlan;
   /** Its place in a fabric, if it has one. */
   private readonly place?: Place;
+  private readonly physical?: EmbeddedBus;
+  /** Nobody else has the physical function: it ends with this one. */
+  private alone = false;
   private closing?: Promise<void>;
 
-  private constructor(share: EmbeddedShare, worker: Worker, faults: FaultPlan, place?: Place) {
+  private constructor(
+    share: EmbeddedShare,
+    worker: Worker,
+    faults: FaultPlan,
+    { place, physical }: Ties = {},
+    virtual: readonly EmbeddedShare[] = [],
+  ) {
     super(share);
     this.faults = faults;
     this.worker = worker;
     this.place = place;
+    this.physical = physical;
+    this.virtualFunctions = virtual.map((one) => new EmbeddedBus(one, worker, faults, { physical: this }));
+    if (physical) {
+      this.ended = physical.ended;
+      return;
+    }
     this.ended = new Promise((resolve) => {
       worker.once('exit', (code) => {
-        this.channel.fail(`its thread ended with code ${code}`);
+        for (const { channel } of [this, ...this.virtualFunctions]) channel.fail(`its thread ended with code ${code}`);
         place?.hub.leave(place);
         resolve();
       });
@@ -67,9 +91,10 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
    * @throws SdxiError ERR_SDXI_URI, ArgumentError for options, SdxiError ERR_SDXI_SYSTEM when the thread does not start
    */
   static async open(uri: string, options: EmbeddedOptions = {}): Promise<EmbeddedBus> {
-    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric, faults, engine } = embeddedSettings(uri, options);
+    const { config, vectors, registerTimeoutMs, startTimeoutMs, fabric, vf, faults, engine } = embeddedSettings(uri, options);
     const shape = { maxContext: config.maxContext, vectors };
     const { buffer } = new Channel(shape);
+    const virtual = Array.from({ length: config.vfs }, () => new Channel(shape).buffer);
     const place = fabric === undefined ? undefined : reservePlace(fabric, config);
     try {
       // None of the parent's flags: loaders and inspectors are not for the engine.
@@ -78,6 +103,8 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
           buffer,
           shape,
           config,
+          virtual,
+          vf: vf ?? 0,
           faults: faults.text,
           fabric: place && { board: place.board, index: place.index },
         } satisfies EngineData,
@@ -87,9 +114,11 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
       const { counterNames } = await ready(worker, startTimeoutMs);
       const stride = doorbellStride(config.dbStride);
       const doorbellBytes = bar2Bytes(config.maxContext, config.dbStride);
-      const bus = new EmbeddedBus({ uri, buffer, ...shape, stride, doorbellBytes, registerTimeoutMs, counterNames }, worker, faults, place);
+      const common = { ...shape, stride, doorbellBytes, registerTimeoutMs, counterNames };
+      const shares = virtual.map((own, i) => ({ ...common, uri: memberUri(uri, i + 1), buffer: own, primary: { ...shape, buffer } }));
+      const bus = new EmbeddedBus({ ...common, uri: memberUri(uri, 0), buffer }, worker, faults, { place }, shares);
       await bus.enter(config.cache !== 'none');
-      return bus;
+      return vf === undefined ? bus : bus.leaveTo(vf);
     } catch (error) {
       place?.hub.leave(place);
       throw error;
@@ -261,14 +290,41 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
     return this.closing;
   }
 
+  /** The bus of a virtual function for somebody who does not get this one. */
+  private leaveTo(vf: number): EmbeddedBus {
+    const bus = this.virtualFunctions[vf - 1];
+    bus.alone = true;
+    return bus;
+  }
+
   private async end(): Promise<void> {
+    if (this.physical) {
+      await this.endVirtual(this.physical);
+      return;
+    }
+    for (const { channel } of this.virtualFunctions) channel.setLife(Life.CLOSED);
     this.channel.setLife(Life.CLOSED);
     // Whoever awaits close() wants it to finish, even if nothing else keeps the process alive.
     this.worker.ref();
     const force = setTimeout(() => void this.worker.terminate(), CLOSE_MS);
     await this.ended;
     clearTimeout(force);
-    this.held.clear();
+    for (const { held } of [this, ...this.virtualFunctions]) held.clear();
+  }
+
+  /** The thread goes on: the function is reset, and reaches no memory any more. */
+  private async endVirtual(physical: EmbeddedBus): Promise<void> {
+    try {
+      this.reset();
+      for (const { note } of this.held.all()) this.requestUnmap(OWN, note.numbers);
+      this.held.clear();
+    } catch (error) {
+      // What is still mapped is held until the thread is gone.
+      if (!(error instanceof BusLostError || error instanceof ClosedError)) throw error;
+    } finally {
+      this.channel.setLife(Life.CLOSED);
+      if (this.alone) await physical.close();
+    }
   }
 
   /** Ends the engine thread without asking it, as a crash would: for tests of what happens then. @internal */
@@ -284,7 +340,9 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
   }
 
   protected override keepAlive(on: boolean): void {
-    if (on) this.worker.ref();
+    const { physical } = this;
+    if (physical) on ? physical.ref() : physical.unref();
+    else if (on) this.worker.ref();
     else if (!this.closing) this.worker.unref();
   }
 }

@@ -1,11 +1,12 @@
 /**
- * The engine thread: one function, its memory, and the loop that serves it. Entry of a worker; its `workerData` is {@link EngineData}.
+ * The engine thread: one function, or a physical one with its virtual ones, their memory, and the loop that serves them. Entry of a worker; its `workerData` is {@link EngineData}.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { SdxiError } from '../../errors.js';
 import { FaultPlan } from '../../fault/index.js';
 import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
+import type { FunctionPorts } from '../../function/ports.js';
 import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, OWN, relax, TEXT_BYTES } from './channel.js';
 import { EngineMemory } from './engine-memory.js';
 import { Board } from './fabric/board.js';
@@ -17,7 +18,11 @@ export interface EngineData {
   readonly buffer: SharedArrayBuffer;
   readonly shape: ChannelShape;
   readonly config: FunctionConfig;
-  /** Fault plan from the start; '' for none. */
+  /** Channels of the virtual functions, which have the same shape. */
+  readonly virtual: readonly SharedArrayBuffer[];
+  /** The function that its URI names: 0, or a virtual one. */
+  readonly vf: number;
+  /** Fault plan of that function from the start; '' for none. */
   readonly faults: string;
   /** Its place in a fabric, if it has one. */
   readonly fabric?: { readonly board: SharedArrayBuffer; readonly index: number };
@@ -39,39 +44,74 @@ const POLL_MS = 1;
 /** Loops between two publications of the counters while there is work. */
 const PUBLISH_LOOPS = 1024;
 
+/** What the engine has of each function, before there is one. */
+interface End {
+  readonly channel: Channel;
+  readonly memory: EngineMemory;
+}
+
+function portsOf({ channel, memory }: End): FunctionPorts {
+  const { vectors } = channel.shape;
+  return { memory: memory.spaces, interrupts: { vectors, raise: (vector) => channel.raise(vector) } };
+}
+
 class Engine {
-  private readonly channel: Channel;
-  private readonly memory = new EngineMemory();
+  readonly channel: Channel;
+  readonly counterNames: (keyof SdxiFunction['counters'])[];
+  private readonly memory: EngineMemory;
   private readonly fn: SdxiFunction;
   private readonly transfer = new SnapshotTransfer();
   private readonly fabric: ThreadFabric | undefined;
-  readonly counterNames: (keyof SdxiFunction['counters'])[];
   private readonly ring: (context: number, value: number) => void;
+  /** Those of the virtual functions, whose loop this one runs. */
+  private readonly virtual: readonly Engine[];
 
-  constructor({ buffer, shape, config, faults, fabric }: EngineData) {
-    const channel = new Channel(shape, buffer);
+  static make({ buffer, shape, config, virtual, vf, faults, fabric: place }: EngineData): Engine {
+    const end = { channel: new Channel(shape, buffer), memory: new EngineMemory() };
+    const fabric = place && new ThreadFabric(new Board(place.board), place.index);
+    const ends = virtual.map((own) => ({ channel: new Channel(shape, own, end.channel), memory: new EngineMemory() }));
+    const fn = new SdxiFunction(config, { ...portsOf(end), fabric, virtual: (number) => portsOf(ends[number - 1]) });
+    const engines = fn.virtualFunctions.map((vf, i) => new Engine(ends[i], vf));
+    const engine = new Engine(end, fn, engines, fabric);
+    [engine, ...engines][vf].setFaults(faults);
+    return engine;
+  }
+
+  private constructor({ channel, memory }: End, fn: SdxiFunction, virtual: readonly Engine[] = [], fabric?: ThreadFabric) {
     this.channel = channel;
-    this.fabric = fabric && new ThreadFabric(new Board(fabric.board), fabric.index);
-    const fn = new SdxiFunction(config, {
-      memory: this.memory.spaces,
-      interrupts: { vectors: shape.vectors, raise: (vector) => channel.raise(vector) },
-      fabric: this.fabric,
-    });
+    this.memory = memory;
     this.fn = fn;
-    this.setFaults(faults);
+    this.virtual = virtual;
+    this.fabric = fabric;
     this.counterNames = (Object.keys(fn.counters) as (keyof SdxiFunction['counters'])[]).slice(0, COUNTERS_MAX);
     this.ring = (context, value) => fn.ringDoorbell(context, value);
+  }
+
+  /** Its users may come. */
+  begin(): void {
+    for (const { channel } of [this, ...this.virtual]) channel.setLife(Life.RUNNING);
+  }
+
+  /** Nobody is served any more: what has become of the function has become of its virtual ones. */
+  end(): void {
+    const { life, reason } = this.channel;
+    for (const { channel } of this.virtual) {
+      if (life === Life.LOST) channel.fail(reason);
+      else channel.setLife(Life.CLOSED);
+    }
   }
 
   /** Serves until the channel says that it is over. */
   run(): void {
     const { channel, fn, fabric } = this;
+    const virtual = this.virtual.length > 0;
     let untilPublish = PUBLISH_LOOPS;
     while (channel.life === Life.RUNNING) {
       if (channel.called && channel.take(this.ring)) this.serve();
       fabric?.begin();
-      const turns = fn.step(TURNS_PER_LOOK);
+      let turns = fn.step(TURNS_PER_LOOK);
       fabric?.end();
+      if (virtual) turns += this.stepVirtual();
       if (turns === 0) this.idle();
       if (--untilPublish === 0) {
         this.publish();
@@ -79,6 +119,19 @@ class Engine {
       }
     }
     this.publish();
+  }
+
+  /** The virtual functions get their turns, as many each as the physical one. */
+  private stepVirtual(): number {
+    const { channel, virtual } = this;
+    const called = channel.virtualCalled;
+    channel.virtualCalled = false;
+    let turns = 0;
+    for (const engine of virtual) {
+      if (called && engine.channel.called && engine.channel.take(engine.ring)) engine.serve();
+      turns += engine.fn.step(TURNS_PER_LOOK);
+    }
+    return turns;
   }
 
   /** Nothing to do until someone calls. */
@@ -94,10 +147,16 @@ class Engine {
       } while (performance.now() < until);
     }
     this.publish();
-    channel.sleep(this.fn.polls ? POLL_MS : SLEEP_MS);
+    channel.sleep(this.polls ? POLL_MS : SLEEP_MS);
+    channel.virtualCalled = true; // Nobody should count on a look after that time, yet it costs nothing.
+  }
+
+  private get polls(): boolean {
+    return this.fn.polls || this.virtual.some(({ fn }) => fn.polls);
   }
 
   private publish(): void {
+    for (const engine of this.virtual) engine.publish();
     const { counters } = this.fn;
     for (let i = 0; i < this.counterNames.length; i++) this.channel.counters[i] = counters[this.counterNames[i]];
   }
@@ -124,7 +183,7 @@ class Engine {
         break;
       case Op.RESET:
         fn.reset();
-        channel.resetInterrupts();
+        for (const engine of [this, ...this.virtual]) engine.channel.resetInterrupts();
         break;
       case Op.PUBLISH:
         this.publish();
@@ -196,14 +255,14 @@ class Engine {
   }
 }
 
-const data = workerData as EngineData;
-const engine = new Engine(data);
-const channel = new Channel(data.shape, data.buffer);
-channel.setLife(Life.RUNNING);
+const engine = Engine.make(workerData as EngineData);
+engine.begin();
 parentPort?.postMessage({ counterNames: engine.counterNames } satisfies EngineReady);
 try {
   engine.run();
 } catch (error) {
-  channel.fail(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+  engine.channel.fail(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
   throw error;
+} finally {
+  engine.end();
 }

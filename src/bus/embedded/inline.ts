@@ -1,7 +1,9 @@
 import { setImmediate as nextTurn, setTimeout as pauseFor } from 'node:timers/promises';
 import { AbortError, ClosedError, TimeoutError } from '../../errors.js';
 import type { FaultPlan } from '../../fault/index.js';
+import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
+import type { FunctionPorts } from '../../function/ports.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
 import { BAR0_BYTES, bar2Bytes, doorbellStride } from '../../spec/limits.js';
@@ -12,18 +14,22 @@ import type { Snapshotting } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
 import { MappingLedger } from './ledger.js';
-import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen } from './options.js';
+import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen, memberUri } from './options.js';
 import { POLL_MS, TIMER_MS } from './sleep.js';
+import { Vectors } from './vectors.js';
 
 /** Turns between two looks at a condition. */
 const TURNS_PER_LOOK = 16;
 /** A wait that has work to do lets the event loop turn at this pace. */
 const BUSY_MS = 5;
 
-interface Vector {
-  count: number;
-  masked: boolean;
-  pending: boolean;
+/** What the physical function's bus has made ready for a virtual one. */
+interface Member {
+  readonly number: number;
+  readonly fn: SdxiFunction;
+  readonly memory: EngineMemory;
+  readonly interrupts: Vectors;
+  readonly physical: InlineBus;
 }
 
 /**
@@ -36,35 +42,65 @@ export class InlineBus implements Bus, Snapshotting {
   readonly doorbellBytes: number;
   /** The function itself, for tests that look inside. */
   readonly fn: SdxiFunction;
-  private readonly memory = new EngineMemory();
+  readonly virtualFunctions: readonly InlineBus[];
+  private readonly memory: EngineMemory;
   private readonly held = new MappingLedger<Region>();
-  private readonly interrupts: Vector[];
+  private readonly interrupts: Vectors;
+  private readonly physical?: InlineBus;
+  /** Nobody else has the physical function: it ends with this one. */
+  private alone = false;
   private readonly stride: number;
   private readonly maxContext: number;
   private readonly fabric?: string;
   private readonly faults: FaultPlan;
   private closed = false;
 
-  /** @throws SdxiError ERR_SDXI_URI, ArgumentError for options */
-  constructor(uri = 'embedded:?inline=1', options: EmbeddedOptions = {}) {
-    const { config, vectors, fabric, faults, tracer } = embeddedSettings(uri, options);
-    this.uri = uri;
+  /** As the constructor, and the bus of a virtual function alone for a URI that names one. @throws as the constructor */
+  static open(uri?: string, options: EmbeddedOptions = {}): InlineBus {
+    const bus = new InlineBus(uri, options);
+    const { vf } = embeddedSettings(uri ?? bus.uri, options);
+    if (vf === undefined) return bus;
+    const member = bus.virtualFunctions[vf - 1];
+    member.alone = true;
+    return member;
+  }
+
+  /**
+   * @param member for virtual functions, which this constructor makes itself
+   * @throws SdxiError ERR_SDXI_URI, ArgumentError for options
+   */
+  constructor(uri = 'embedded:?inline=1', options: EmbeddedOptions = {}, member?: Member) {
+    const { config, vectors, fabric, faults, tracer, vf } = embeddedSettings(uri, options);
+    this.uri = memberUri(uri, member?.number ?? 0);
     this.vectors = vectors;
-    this.interrupts = Array.from({ length: vectors }, () => ({ count: 0, masked: false, pending: false }));
     this.stride = doorbellStride(config.dbStride);
     this.maxContext = config.maxContext;
     this.doorbellBytes = bar2Bytes(config.maxContext, config.dbStride);
-    const raise = (vector: number) => this.raise(vector);
-    const ports = { memory: this.memory.spaces, interrupts: { vectors, raise }, tracer };
-    this.fabric = fabric;
+    this.memory = member?.memory ?? new EngineMemory();
+    this.interrupts = member?.interrupts ?? new Vectors(vectors);
+    this.physical = member?.physical;
     this.faults = faults;
-    try {
-      this.fn = new SdxiFunction(config, { ...ports, fabric: fabric === undefined ? undefined : inlineFabric(fabric) });
-    } catch (error) {
-      if (fabric !== undefined) releaseInlineFabric(fabric);
-      throw error;
+    this.virtualFunctions = [];
+    if (member) {
+      this.fn = member.fn;
+      return;
     }
-    if (faults.active) this.fn.setFaults(faults);
+    const ends = Array.from({ length: config.vfs }, () => ({ memory: new EngineMemory(), interrupts: new Vectors(vectors) }));
+    const ports = (end: { memory: EngineMemory; interrupts: Vectors }, number: number): FunctionPorts => ({
+      memory: end.memory.spaces,
+      interrupts: end.interrupts,
+      tracer: number === (vf ?? 0) ? tracer : undefined,
+    });
+    const all = {
+      ...ports({ memory: this.memory, interrupts: this.interrupts }, 0),
+      virtual: (number: number) => ports(ends[number - 1], number),
+    };
+    this.fn = fabric === undefined ? new SdxiFunction(config, all) : joined(fabric, config, all);
+    this.fabric = fabric;
+    this.virtualFunctions = this.fn.virtualFunctions.map(
+      (fn, i) => new InlineBus(uri, options, { ...ends[i], number: i + 1, fn, physical: this }),
+    );
+    if (faults.active) [this, ...this.virtualFunctions][vf ?? 0].fn.setFaults(faults);
   }
 
   /** @see EmbeddedBus.setFaults */
@@ -74,10 +110,20 @@ export class InlineBus implements Bus, Snapshotting {
     this.fn.setFaults(plan.active ? plan : undefined);
   }
 
-  /** Runs at most `budget` turns. @returns turns run; 0 = nothing to do until a doorbell or register write */
+  /**
+   * Runs at most `budget` turns of each function: of the one alone, or of a physical one and all its virtual ones, whichever of them is asked.
+   * @returns turns run; 0 = nothing to do until a doorbell or register write
+   */
   step(budget = 64): number {
     this.check();
-    return this.fn.step(budget);
+    return this.stepAll(budget);
+  }
+
+  private stepAll(budget: number): number {
+    const { fn, virtualFunctions } = this.physical ?? this;
+    let turns = fn.step(budget);
+    for (const member of virtualFunctions) turns += member.fn.step(budget);
+    return turns;
   }
 
   readRegister(offset: number): bigint {
@@ -121,24 +167,23 @@ export class InlineBus implements Bus, Snapshotting {
   }
 
   interruptCount(vector: number): number {
-    return this.vector(vector).count;
+    this.checkVector(vector);
+    return this.interrupts.count(vector);
   }
 
   maskInterrupt(vector: number): void {
-    this.vector(vector).masked = true;
+    this.checkVector(vector);
+    this.interrupts.mask(vector);
   }
 
   unmaskInterrupt(vector: number): void {
-    const entry = this.vector(vector);
-    if (!entry.masked) return;
-    entry.masked = false;
-    if (!entry.pending) return;
-    entry.pending = false;
-    this.raise(vector);
+    this.checkVector(vector);
+    this.interrupts.unmask(vector);
   }
 
   interruptPending(vector: number): boolean {
-    return this.vector(vector).pending;
+    this.checkVector(vector);
+    return this.interrupts.pending(vector);
   }
 
   /** @see Bus.wait; the function runs meanwhile, and the event loop turns when there is nothing to do, or every 5 ms */
@@ -186,10 +231,7 @@ export class InlineBus implements Bus, Snapshotting {
   reset(): void {
     this.check();
     this.fn.reset();
-    for (const entry of this.interrupts) {
-      entry.masked = false;
-      entry.pending = false;
-    }
+    for (const { interrupts } of [this, ...this.virtualFunctions]) interrupts.reset();
   }
 
   /** @see Snapshotting.snapshot */
@@ -212,9 +254,18 @@ export class InlineBus implements Bus, Snapshotting {
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    this.fn.disconnect();
+    for (const member of this.virtualFunctions) await member.close();
+    if (this.physical) this.endVirtual();
+    else this.fn.disconnect();
     if (this.fabric !== undefined) releaseInlineFabric(this.fabric);
     this.held.clear();
+    if (this.alone) await this.physical?.close();
+  }
+
+  /** Others go on: the function is reset, and reaches no memory any more. */
+  private endVirtual(): void {
+    this.fn.reset();
+    for (const { iova, byteLength, pasid } of this.held.all()) this.memory.unmap(iova, byteLength, pasid);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -224,26 +275,30 @@ export class InlineBus implements Bus, Snapshotting {
   /** Steps until the condition holds, the function is idle or time is up. @returns whether anything ran */
   private run(condition: () => boolean, until: number): boolean {
     let worked = false;
-    while (!this.closed && this.fn.step(TURNS_PER_LOOK) > 0) {
+    while (!this.closed && this.stepAll(TURNS_PER_LOOK) > 0) {
       worked = true;
       if (condition() || performance.now() >= until) break;
     }
     return worked;
   }
 
-  private raise(vector: number): void {
-    const entry = this.interrupts[vector];
-    if (entry.masked) entry.pending = true;
-    else entry.count = (entry.count + 1) >>> 0;
-  }
-
-  private vector(vector: number): Vector {
+  private checkVector(vector: number): void {
     this.check();
     checkVector(vector, this.vectors);
-    return this.interrupts[vector];
   }
 
   private check(): void {
     if (this.closed) throw new ClosedError(this.uri);
+  }
+}
+
+/** A function in a fabric of this thread. */
+function joined(name: string, config: FunctionConfig, ports: FunctionPorts): SdxiFunction {
+  const fabric = inlineFabric(name);
+  try {
+    return new SdxiFunction(config, { ...ports, fabric });
+  } catch (error) {
+    releaseInlineFabric(name);
+    throw error;
   }
 }

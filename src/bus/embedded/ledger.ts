@@ -38,8 +38,8 @@ export class MappingLedger<T> {
     return found;
   }
 
-  *all(): Generator<{ iova: number; byteLength: number; note: T }> {
-    for (const space of this.spaces.values()) for (const [iova, entry] of space) yield { iova, ...entry };
+  *all(): Generator<{ pasid: number; iova: number; byteLength: number; note: T }> {
+    for (const [pasid, space] of this.spaces) for (const [iova, entry] of space) yield { pasid, iova, ...entry };
   }
 
   delete(pasid: number, iova: number): void {

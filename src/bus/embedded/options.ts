@@ -36,6 +36,8 @@ export interface EmbeddedSettings {
   readonly registerTimeoutMs: number;
   readonly startTimeoutMs: number;
   readonly fabric?: string;
+  /** The virtual function that the URI names. */
+  readonly vf?: number;
   readonly faults: FaultPlan;
   readonly engine?: URL;
   readonly tracer?: Tracer;
@@ -47,12 +49,12 @@ const BUS_OPTIONS = ['inline', 'vectors', 'registerTimeoutMs', 'startTimeoutMs',
 /** Node's timers end here. */
 const LONGEST_MS = 2 ** 31 - 1;
 
-/** Reads `embedded:[?option=value&…]`. @throws ArgumentError for an option that does not exist or cannot have that value, SdxiError ERR_SDXI_URI */
+/** Reads `embedded:[?option=value&…][#vf1]`. @throws ArgumentError for an option that does not exist or cannot have that value, SdxiError ERR_SDXI_URI */
 export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): EmbeddedSettings {
-  const match = /^embedded:(?:\?(.*))?$/s.exec(uri);
+  const match = /^embedded:(?:\?([^#]*))?(?:#vf([1-9]\d{0,2}))?$/.exec(uri);
   if (!match) {
     throw new SdxiError('ERR_SDXI_URI', `"${uri}" is not the URI of an embedded function`, {
-      hint: 'write embedded: or embedded:?option=value&option=value',
+      hint: 'write embedded: or embedded:?option=value&option=value; embedded:?vfs=4#vf1 is the first of four virtual functions',
       fields: { uri },
     });
   }
@@ -65,6 +67,14 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
   }
   const faults = new FaultPlan(own.get('faults') ?? options.faults ?? '');
   const config = functionConfig({ ...faults.config, ...options.config, ...functionOptions(query) });
+  const vf = match[2] === undefined ? undefined : virtualNumber(uri, Number(match[2]), config.vfs);
+  const fabric = fabricName(own.get('fabric') ?? options.fabric);
+  if (fabric !== undefined && config.vfs > 0) {
+    throw new ArgumentError('a function with virtual functions cannot be in a fabric', {
+      hint: 'leave out fabric or vfs; a physical function and its virtual ones reach each other without one (groupId)',
+      fields: { fabric, vfs: config.vfs },
+    });
+  }
   const inline = own.get('inline') ?? '0';
   if (!['0', '1', 'true', 'false'].includes(inline)) wrong('inline', inline, '1 or 0');
   return {
@@ -79,7 +89,8 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
     ),
     registerTimeoutMs: whole('registerTimeoutMs', own.get('registerTimeoutMs') ?? options.registerTimeoutMs ?? 2000, 1, LONGEST_MS),
     startTimeoutMs: whole('startTimeoutMs', own.get('startTimeoutMs') ?? options.startTimeoutMs ?? 20_000, 1, LONGEST_MS),
-    fabric: fabricName(own.get('fabric') ?? options.fabric),
+    fabric,
+    vf,
     faults,
     engine: options.engine,
     tracer: options.tracer,
@@ -99,6 +110,20 @@ function functionOptions(query: URLSearchParams): Partial<FunctionConfig> {
 function fabricName(name: unknown): string | undefined {
   if (name === undefined || (typeof name === 'string' && /^[\w.-]{1,64}$/.test(name))) return name;
   return wrong('fabric', name, 'a name of letters, digits, dots, dashes and underscores, 64 of them at most');
+}
+
+function virtualNumber(uri: string, vf: number, vfs: number): number {
+  if (vf <= vfs) return vf;
+  throw new ArgumentError(`${uri} has no virtual function ${vf}`, {
+    hint: vfs === 0 ? `give it some: embedded:?vfs=${vf}#vf${vf}` : `it has 1 … ${vfs}`,
+    fields: { vf, vfs },
+  });
+}
+
+/** The URI of virtual function `number` of the function that `uri` names, or of that one itself with 0. */
+export function memberUri(uri: string, number: number): string {
+  const [physical] = uri.split('#');
+  return number === 0 ? physical : `${physical}#vf${number}`;
 }
 
 function wrong(option: string, value: unknown, valid: string): never {

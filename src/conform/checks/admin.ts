@@ -1,14 +1,21 @@
 import { ContextState, SyncFilter } from '../../spec/index.js';
+import type { Need } from '../check.js';
 import { decision, equal, holds, requirement, section, skip } from '../check.js';
 import { adminInterrupt, akeyUpdate, contextUpdate, type Dsc, functionUpdate, nop, rkeyUpdate, start, stop, sync } from '../program.js';
 
 const { RUN } = ContextState;
 const ONE = { needs: ['context1'] } as const;
 
-const malformed = (id: string, title: string, basis: string, dsc: () => Dsc): ReturnType<typeof decision> =>
-  decision(id, `${title}: an error of context 0`, basis, async (t) => {
-    await (await t.activate()).fails(dsc(), { step: 7, sub: 3 });
-  });
+const malformed = (id: string, title: string, basis: string, dsc: () => Dsc, needs: readonly Need[] = []): ReturnType<typeof decision> =>
+  decision(
+    id,
+    `${title}: an error of context 0`,
+    basis,
+    async (t) => {
+      await (await t.activate()).fails(dsc(), { step: 7, sub: 3 });
+    },
+    { needs },
+  );
 
 const UPDATES: [id: string, dsc: () => Dsc, basis: string][] = [
   ['cxt-upd', () => contextUpdate(0), 'ref §5.6, §4.11'],
@@ -123,7 +130,7 @@ export const adminChecks = section(
   [5, 6, 7].map((flt) => malformed(`admin.sync.filter-${flt}`, `SYNC with filter ${flt}`, 'ref §5.6', () => sync(flt))),
   malformed('admin.range.backwards', 'cxt_start > cxt_end', 'S-27', () => stop(2, 1)),
   malformed('admin.keys.backwards', 'key_start > key_end', 'S-27', () => akeyUpdate(0, 0, { key_start: 2, key_end: 1 })),
-  malformed('admin.vf', 'vf = 1 on a function without VFs', 'S-96', () => stop(0, 0, { vf: 1, vf_num: 1 })),
+  malformed('admin.vf', 'vf = 1 on a function without VFs', 'S-96', () => stop(0, 0, { vf: 1, vf_num: 1 }), ['noVfs']),
   malformed('admin.subtype', 'a subtype that does not exist', 'ref §5.2', () => nop({ type: 2, subtype: 0x09 })),
   decision('admin.intr.no-such-vector', 'ADM_INTR with a vector that does not exist: an error of context 0', 'S-26', async (t) => {
     if (t.caps.vectors > 2047) skip('the function has every vector that a descriptor can name');

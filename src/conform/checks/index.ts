@@ -16,6 +16,7 @@ import { scenarioChecks } from './scenarios.js';
 import { stateChecks } from './states.js';
 import { stopChecks } from './stops.js';
 import { structureChecks } from './structures.js';
+import { virtualChecks } from './virtual.js';
 
 /** All checks, in the order of the reference. */
 export const CHECKS: readonly Check[] = [
@@ -34,6 +35,7 @@ export const CHECKS: readonly Check[] = [
   accessChecks,
   errorChecks,
   logChecks,
+  virtualChecks,
   clientChecks,
   scenarioChecks,
 ].flat();

@@ -18,6 +18,12 @@ export interface AdminHost {
   ringDoorbell(context: number, value: number): void;
 }
 
+/** What an administrative operation acts on: the function that executes it, or one of its virtual functions (S-55). */
+export interface AdminTarget {
+  readonly core: Core;
+  readonly host: AdminHost;
+}
+
 // vflags bits within dword 1 of the descriptor (byte 5 is bits 15:8).
 const VF = 0x8000;
 const DB_VALUE_VALID = 0x4000;
@@ -33,6 +39,11 @@ function keyRange({ descriptor }: FunctionContext): Range {
   return { first: descriptor[3] & 0xffff, last: descriptor[3] >>> 16 };
 }
 
+/** ADM_INTR: the vector stands in the descriptor (S-26). */
+function vectorOf({ descriptor }: FunctionContext): number {
+  return descriptor[3] & 0x7ff;
+}
+
 function isMalformed({ first, last }: Range): boolean {
   return first > last;
 }
@@ -43,9 +54,13 @@ function* runningIn(core: Core, { first, last }: Range): Generator<FunctionConte
   yield* inside.sort((a, b) => a.number - b.number);
 }
 
-/** True when the body of an admin descriptor cannot be acted upon at all (step 7 / sub 3): ref §5.6, S-27, S-96. */
-function isBodyMalformed(admin: FunctionContext, operation: number): boolean {
-  if ((admin.descriptor[1] & VF) !== 0) return true;
+/** The virtual function that a descriptor with vf = 1 names; undefined when there is none (S-96). */
+function virtualTarget(core: Core, { descriptor }: FunctionContext): AdminTarget | undefined {
+  return core.virtualFunctions[(descriptor[1] >>> 16) - 1];
+}
+
+/** True when the body of an admin descriptor cannot be acted upon at all (step 7 / sub 3): ref §5.6, S-27, S-26. */
+function isBodyMalformed(target: Core, admin: FunctionContext, operation: number): boolean {
   switch (operation) {
     case AdminOp.CXT_START_NM:
     case AdminOp.CXT_START_RS:
@@ -63,20 +78,53 @@ function isBodyMalformed(admin: FunctionContext, operation: number): boolean {
       if (filter === SyncFilter.RKEY) return isMalformed(keyRange(admin));
       return filter !== SyncFilter.FN && isMalformed(contextRange(admin));
     }
+    case AdminOp.ADM_INTR:
+      return vectorOf(admin) >= target.ports.interrupts.vectors;
     default:
       return false;
   }
 }
 
+/** The context to name when the virtual function itself cannot be worked on: the first of the range, 0 where there is none (S-115). */
+function namedContext(admin: FunctionContext, operation: number): number {
+  const filter = admin.descriptor[1] & 7;
+  const none =
+    operation === AdminOp.FN_UPD ||
+    operation === AdminOp.RKEY_UPD ||
+    operation === AdminOp.ADM_INTR ||
+    (operation === AdminOp.SYNC && (filter === SyncFilter.RKEY || filter === SyncFilter.FN));
+  return none ? 0 : contextRange(admin).first;
+}
+
 /** Any operation of the administrative group (0x002), on context 0. SDXI 1.0 §3.5, ref §5.6. */
 export function administer(core: Core, admin: FunctionContext, operation: number, host: AdminHost): Outcome {
-  if (admin.work === Work.NONE) {
-    if (isBodyMalformed(admin, operation)) return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
+  const begins = admin.work === Work.NONE;
+  if (begins) {
+    const virtual = (admin.descriptor[1] & VF) !== 0;
+    const target = virtual ? virtualTarget(core, admin) : undefined;
+    if ((virtual && target === undefined) || isBodyMalformed(target?.core ?? core, admin, operation))
+      return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
     admin.work = Work.ADMIN;
     admin.adminNext = contextRange(admin).first;
     admin.adminFailure = undefined;
     admin.adminWaits = undefined;
+    admin.adminTarget = target;
   }
+  const starts = operation === AdminOp.CXT_START_NM || operation === AdminOp.CXT_START_RS;
+  // The function stops: nothing is started any more (S-85).
+  if (starts && core.registers.state !== FunctionState.ACTIVE) return Outcome.WAIT;
+  const { adminTarget } = admin;
+  if (adminTarget === undefined) return operate(core, admin, operation, host);
+  // What SYNC waits for is over when the virtual function stops meanwhile; a start is not (S-115).
+  if ((begins || starts) && adminTarget.core.registers.state !== FunctionState.ACTIVE) {
+    admin.adminFailure ??= { step: ErrorStep.CXT_L2, subStep: SubStep.DVF, context: namedContext(admin, operation) };
+    return Outcome.DONE;
+  }
+  return operate(adminTarget.core, admin, operation, adminTarget.host);
+}
+
+/** The operation itself, on the contexts and tables of `core`: those of the function that executes it, or of a virtual one. */
+function operate(core: Core, admin: FunctionContext, operation: number, host: AdminHost): Outcome {
   switch (operation) {
     case AdminOp.CXT_START_NM:
     case AdminOp.CXT_START_RS:
@@ -85,26 +133,23 @@ export function administer(core: Core, admin: FunctionContext, operation: number
       return stop(core, admin, host);
     case AdminOp.SYNC:
       return sync(core, admin);
-    case AdminOp.FN_UPD:
-    case AdminOp.CXT_UPD:
-    case AdminOp.AKEY_UPD:
-    case AdminOp.RKEY_UPD:
-      update(core, admin, operation);
+    case AdminOp.ADM_INTR:
+      core.raise(vectorOf(admin));
       return Outcome.DONE;
     default:
-      return adminInterrupt(core, admin);
+      update(core, admin, operation);
+      return Outcome.DONE;
   }
 }
 
 /** CXT_START.NM and .RS over a range, S-83: each context on its own, nothing is rolled back. */
 function start(core: Core, admin: FunctionContext, resume: boolean, host: AdminHost): Outcome {
-  if (core.registers.state !== FunctionState.ACTIVE) return Outcome.WAIT; // the function stops: nothing is started any more (S-85)
   const { first, last } = contextRange(admin);
   const end = Math.min(last, admin.adminNext + CONTEXTS_PER_TURN - 1);
   const { descriptor } = admin;
   for (; admin.adminNext <= end; admin.adminNext++) {
     const number = admin.adminNext;
-    if (number === 0) continue; // it is running: it executes this (S-66)
+    if (number === 0 && admin.adminTarget === undefined) continue; // it is running: it executes this (S-66, S-117)
     const target = core.context(number);
     if (target.running && target.stop !== 'none') return Outcome.WAIT;
     if (startOne(core, target, resume, host)) {
@@ -155,9 +200,11 @@ function startOne(core: Core, target: FunctionContext, resume: boolean, host: Ad
 function stop(core: Core, admin: FunctionContext, host: AdminHost): Outcome {
   const hard = (admin.descriptor[1] & HARD_STOP) !== 0;
   const range = contextRange(admin);
-  for (const target of runningIn(core, range)) if (target !== admin) host.stopContext(target, hard);
+  for (const target of runningIn(core, range)) if (target.number !== 0) host.stopContext(target, hard);
+  if (range.first !== 0) return Outcome.DONE;
   // Context 0 finishes this descriptor first: the engine looks at `stop` after completing it (O-13).
-  if (range.first === 0) admin.stop = hard ? 'hard' : 'soft';
+  if (admin.adminTarget === undefined) admin.stop = hard ? 'hard' : 'soft';
+  else for (const target of runningIn(core, { first: 0, last: 0 })) host.stopContext(target, hard); // S-117
   return Outcome.DONE;
 }
 
@@ -174,7 +221,7 @@ function sync(core: Core, admin: FunctionContext): Outcome {
     .filter((c) => c !== admin)
     .map((context) => ({ context, workNumber: context.workNumber }));
   for (const { context, workNumber } of admin.adminWaits) {
-    if (!context.running || context.idle) continue;
+    if (!context.running || context.idle || core.contexts.get(context.number) !== context) continue;
     if (context.work !== Work.NONE && context.workNumber === workNumber) return Outcome.WAIT;
     if (context.reload && (filter === SyncFilter.CXT || filter === SyncFilter.FN)) return Outcome.WAIT;
   }
@@ -199,12 +246,4 @@ function update(core: Core, admin: FunctionContext, operation: number): void {
   else copies?.contextsChanged(range, admin.descriptor[1] & 7);
   for (const context of contexts.values())
     if (context.running && context.number >= range.first && context.number <= range.last) context.reload = true;
-}
-
-/** ADM_INTR: the vector stands in the descriptor (S-26). */
-function adminInterrupt(core: Core, admin: FunctionContext): Outcome {
-  const vector = admin.descriptor[3] & 0x7ff;
-  if (vector >= core.ports.interrupts.vectors) return core.fail(ErrorStep.DSC_GEN, SubStep.DVF);
-  core.raise(vector);
-  return Outcome.DONE;
 }
