@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { ArgumentError, BusLostError, ClosedError, SdxiError } from '../../errors.js';
+import { ArgumentError, BusLostError, ClosedError } from '../../errors.js';
 import type { FaultPlan } from '../../fault/index.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import type { Region } from '../../memory/region.js';
@@ -10,12 +10,13 @@ import { checkRange } from '../checks.js';
 import type { Snapshotting } from '../snapshot.js';
 import { Channel, Life, Op, OWN, TEXT_BYTES } from './channel.js';
 import { EmbeddedClient, type EmbeddedShare } from './client.js';
-import type { EngineData, EngineReady } from './engine.js';
+import type { EngineData } from './engine.js';
 import { type MapNumbers, mapNumbers } from './engine-memory.js';
 import { type Member, type Place, reservePlace } from './fabric/hub.js';
 import type { MemberShare } from './fabric/thread-fabric.js';
 import { MappingLedger } from './ledger.js';
 import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen, memberUri } from './options.js';
+import { ready } from './ready.js';
 import { receiveSnapshot, sendSnapshot } from './snapshot-transfer.js';
 
 /** How long close() asks before it forces. */
@@ -345,34 +346,4 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
     else if (on) this.worker.ref();
     else if (!this.closing) this.worker.unref();
   }
-}
-
-/** The first message of an engine. */
-function ready(worker: Worker, timeoutMs: number): Promise<EngineReady> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => fail(new Error(`not ready within ${timeoutMs} ms`)), timeoutMs);
-    const settle = () => {
-      clearTimeout(timer);
-      worker.off('message', succeed).off('error', fail).off('exit', exit);
-    };
-    const succeed = (message: EngineReady) => {
-      settle();
-      resolve(message);
-    };
-    const fail = (cause: unknown) => {
-      settle();
-      // A late error of a thread that is given up must not end the process.
-      worker.on('error', () => {});
-      void worker.terminate();
-      const message = cause instanceof Error ? cause.message : String(cause);
-      reject(
-        new SdxiError('ERR_SDXI_SYSTEM', `the engine thread did not start: ${message}`, {
-          cause,
-          hint: 'build the package first (npm run build)',
-        }),
-      );
-    };
-    const exit = (code: number) => fail(new Error(`it ended with code ${code}`));
-    worker.on('message', succeed).on('error', fail).on('exit', exit);
-  });
 }
