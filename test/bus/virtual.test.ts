@@ -142,6 +142,7 @@ describe.each(BUSES)('virtual functions, $name', ({ name, open }) => {
       driver.copy(driver.scratch, driver.scratch + 64, 64);
       driver.doorbell();
       await bus.wait(() => driver.contextState !== 1 || driver.readIndex === 1, WAIT);
+      bus.readRegister(Reg.STS0); // answered after the step in which Read_Index moved; the state follows it (S-74)
       const failed = driver.contextState === 0xf;
       bus.reset();
       return failed;
