@@ -6,9 +6,9 @@ import type { Access } from '../memory/address-space.js';
 import type { RegionSource } from '../memory/arena.js';
 import type { Region } from '../memory/region.js';
 import { ContextState, type FunctionState, FunctionState as State } from '../spec/codes.js';
-import { KEY_BYTES, RING_MIN, TABLE_BYTES } from '../spec/limits.js';
+import { RING_MIN, TABLE_BYTES } from '../spec/limits.js';
 import { DescriptorType } from '../spec/operations.js';
-import { encodeRegister, MMIO_RKEY, Reg } from '../spec/registers.js';
+import { Reg } from '../spec/registers.js';
 import { activate, type Capabilities, chooseLimits, functionState, type Limits, prepare, readVersion, stopFunction } from './activate.js';
 import { AdminQueue } from './admin.js';
 import { Context, type ContextShape, type SavedContext, SLOWEST_BYTES_PER_MS, type WorkOptions } from './context.js';
@@ -18,6 +18,7 @@ import { ErrorWatch } from './error-watch.js';
 import { ErrorLog, type ErrorRecord } from './errorlog.js';
 import { functionError } from './errors.js';
 import { type Grant, RKeyTable } from './keys.js';
+import { makeRkeys, programRkeys } from './remote.js';
 import { type DriverSnapshot, readSnapshot, regionsFor, type SnapshotMemory, saveDriver } from './snapshot.js';
 import { Phase, type SuspendOptions, Suspension } from './suspension.js';
 import { ContextTables } from './tables.js';
@@ -412,7 +413,10 @@ export class SdxiDriver {
   grant(grant: Grant): number {
     this.assertUsable();
     this.assertAwake();
-    this.rkeys ??= this.makeRkeys();
+    if (!this.rkeys) {
+      this.rkeys = makeRkeys(this.dma, this.caps, { name: this.name, rkeys: this.options.rkeys });
+      programRkeys(this.bus, this.rkeys);
+    }
     return this.rkeys.allocate(grant);
   }
 
@@ -423,28 +427,6 @@ export class SdxiDriver {
     if (!this.rkeys) throw new ArgumentError(`remote key ${rkey} cannot be revoked`, { hint: 'nothing was granted' });
     this.rkeys.free(rkey);
     await this.queue.updateRemoteKeys({ keyFirst: rkey }, options);
-  }
-
-  private makeRkeys(): RKeyTable {
-    const { caps, dma, name, options } = this;
-    const { rkeys } = options;
-    if (!caps.rkeyCap || caps.sfunc === 0) {
-      throw new SdxiError('ERR_SDXI_UNSUPPORTED', `${name} has no remote keys`, {
-        hint: 'it needs CAP1.rkey_cap and a handle of its own: embedded:?fabric=a&groupId=7&sfunc=1',
-      });
-    }
-    if (!Number.isInteger(rkeys) || rkeys < 1 || rkeys > caps.maxRkeys) {
-      throw new ArgumentError(`rkeys cannot be ${String(rkeys)}`, { hint: `1 … ${caps.maxRkeys} with this function`, fields: { rkeys } });
-    }
-    const entries = 256 * 2 ** Math.max(0, Math.ceil(Math.log2(rkeys / 256)));
-    const table = new RKeyTable(dma.allocate(entries * KEY_BYTES, TABLE_BYTES));
-    this.programRkeys(table);
-    return table;
-  }
-
-  private programRkeys({ iova, entries }: RKeyTable): void {
-    const sz = Math.log2(entries / 256);
-    this.bus.writeRegister(Reg.RKEY, encodeRegister(MMIO_RKEY, { en: 1, sz, ptr: iova }));
   }
 
   /** Called when the function as a whole fails; {@link recover} may bring it back. */
@@ -544,7 +526,7 @@ export class SdxiDriver {
       const [context0, ...others] = [...this.byNumber.values()].sort((a, b) => a.number - b.number);
       context0.storeState(ContextState.RUN);
       this.log.initialize();
-      if (this.rkeys) this.programRkeys(this.rkeys);
+      if (this.rkeys) programRkeys(bus, this.rkeys);
       await activate(bus, name, limit);
       this.active = true;
       this.failure = undefined;

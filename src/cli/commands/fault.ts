@@ -32,7 +32,7 @@ export const faultCommand: CommandModule = (program, terminal) => {
 function printAll(terminal: Terminal): void {
   terminal.result(FAULTS.map(({ id, title, provokable, reason }) => ({ id, title, provokable, reason })));
   const rows = FAULTS.map(({ id, title, provokable, config }) => [id, title, provokable ? (config ? 'when opened' : 'at any time') : 'no']);
-  terminal.print(formatTable(['fault', 'what happens', 'on demand'], rows));
+  terminal.print(formatTable(['fault', 'what happens', 'on demand'], rows, { left: 3 }));
 }
 
 function printOne(terminal: Terminal, fault: Fault): void {
