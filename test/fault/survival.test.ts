@@ -7,7 +7,9 @@ import { SdxiError } from '../../src/errors.js';
 const PIECE = 256;
 const COPIES = 40;
 const GUARD = 0xee;
-const TIMEOUT_MS = 60;
+/** Where it is run into; elsewhere it must not be, however busy the machine is. */
+const SHORT_MS = 60;
+const LONG_MS = 5000;
 
 /** What may come of it; `none`: everything is as without the fault. */
 type Outcome = 'none' | RegExp;
@@ -65,9 +67,9 @@ afterEach(async () => {
   for (const driver of open.splice(0)) await driver.close();
 });
 
-async function bringUp(plan: string): Promise<{ driver: SdxiDriver; context: Context }> {
+async function bringUp(plan: string, timeoutMs: number): Promise<{ driver: SdxiDriver; context: Context }> {
   const bus = await openBus('embedded:?inline=1', { faults: plan });
-  const driver = await SdxiDriver.open(bus, { adminTimeoutMs: TIMEOUT_MS, timeoutMs: TIMEOUT_MS });
+  const driver = await SdxiDriver.open(bus, { adminTimeoutMs: timeoutMs, timeoutMs });
   open.push(driver);
   return { driver, context: await driver.createContext({ completion: 'interrupt' }) };
 }
@@ -84,7 +86,7 @@ async function load(driver: SdxiDriver, context: Context): Promise<string[]> {
     try {
       const batch = context.begin(1);
       batch.copy(PIECE, source.iova + n * PIECE, target.iova + 2 * n * PIECE);
-      await context.limit(batch.submit(), { timeoutMs: TIMEOUT_MS });
+      await context.limit(batch.submit());
       done[n] = true;
     } catch (error) {
       expect(error).toBeInstanceOf(SdxiError);
@@ -103,9 +105,10 @@ async function load(driver: SdxiDriver, context: Context): Promise<string[]> {
 
 describe('our own driver under each fault', () => {
   it.each(CASES)('%s', async (plan, outcome, at) => {
+    const runsOut = at === 'close' || (outcome !== 'none' && outcome.test('TIMEOUT'));
     let codes: string[] = [];
     try {
-      const { driver, context } = await bringUp(plan);
+      const { driver, context } = await bringUp(plan, runsOut ? SHORT_MS : LONG_MS);
       codes = await load(driver, context);
     } catch (error) {
       if (!(error instanceof SdxiError) || at !== 'open') throw error;
@@ -120,7 +123,7 @@ describe('our own driver under each fault', () => {
   });
 
   it('and goes on as if nothing had been when the fault is over', async () => {
-    const { driver, context } = await bringUp('F-2:every=3;F-44:every=2');
+    const { driver, context } = await bringUp('F-2:every=3;F-44:every=2', LONG_MS);
     expect((await load(driver, context)).length).toBeGreaterThan(5);
     (driver.bus as unknown as { setFaults(text: string): void }).setFaults('');
     expect(await load(driver, context)).toEqual([]);
