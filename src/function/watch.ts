@@ -35,7 +35,9 @@ export class SlotWatch {
       if (this.next >= watched.length) this.next = 0;
       const context = watched[this.next];
       const waits = context.running && context.idle;
-      if (waits && !this.isValid(context)) {
+      // A doorbell beyond max_cxt would not be heard either (S-71).
+      const heard = context.number <= this.core.registers.maxContext;
+      if (waits && !(heard && this.isValid(context))) {
         this.next++;
         continue;
       }

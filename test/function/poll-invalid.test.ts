@@ -36,6 +36,18 @@ describe('ref §6.2 step 2: a slot with vl = 0', () => {
     expect(rig.hex(csb, 32)).toBe(CSB.done);
   });
 
+  it('S-71 a context beyond CTL2.max_cxt is not looked at, as its doorbell would not be heard; it is again when it is allowed', () => {
+    const { rig, p, csb } = waiting('on');
+    const limits = rig.reg(Reg.CTL2);
+    rig.setReg(Reg.CTL2, limits & 0xffff_ffff_0000_ffffn);
+    publish(rig, p, csb);
+    rig.drain();
+    expect(rig.hex(csb, 32)).toBe(CSB.armed);
+    rig.setReg(Reg.CTL2, limits);
+    rig.drain();
+    expect(rig.hex(csb, 32)).toBe(CSB.done);
+  });
+
   it('ref §6.2 a step that finds nothing returns 0, reads no table, and says that somebody waits', () => {
     const { rig } = waiting('on');
     const before = rig.fn.counters.loads;

@@ -341,6 +341,7 @@ export const errorChecks = section(
   decision('error.status-readonly', 'a CXT_STS that cannot be written stops the context without a write', 'S-75', async (t) => {
     const status = t.mem.special('CXT_STS', 16, { access: Access.READ });
     const context = await t.worker({ status });
+    await t.settle(); // one doorbell is heard, and no second one for what cannot be marked as stopped (S-36)
     context.submit(nop());
     await t.log.expect({ step: 5, sub: 2, context: context.number });
   }),
