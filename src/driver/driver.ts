@@ -15,7 +15,7 @@ import { Context, type ContextShape, type SavedContext, SLOWEST_BYTES_PER_MS, ty
 import { Deadlines } from './deadlines.js';
 import { type DmaBuffer, type DmaRange, DmaSpace, IovaSpace } from './dma.js';
 import { ErrorWatch } from './error-watch.js';
-import { ErrorLog, type ErrorRecord } from './errorlog.js';
+import { ERROR_LOG_BYTES, ErrorLog, type ErrorRecord } from './errorlog.js';
 import { functionError } from './errors.js';
 import { type Grant, RKeyTable } from './keys.js';
 import { makeRkeys, programRkeys } from './remote.js';
@@ -259,7 +259,7 @@ export class SdxiDriver {
     this.byNumber.set(0, context);
     this.queue = new AdminQueue(context, options.adminTimeoutMs);
     context.storeState(ContextState.RUN); // 4.b; 5 and 6: nothing
-    this.keepLog(dma.allocate(TABLE_BYTES, TABLE_BYTES));
+    this.keepLog(dma.allocate(ERROR_LOG_BYTES, TABLE_BYTES));
     this.log.initialize(); // 7
     this.watch.arm();
     await activate(bus, name, limit); // 9

@@ -24,6 +24,12 @@ export interface ErrorRecord {
 
 export type ErrorListener = (record: ErrorRecord) => void;
 
+/** ERR_CFG.sz: one page, or two where sz counts pages - 1 (S-6, F-25). */
+const SZ = 1;
+const ENTRIES = 4096 / ERRLOG_ENTRY_BYTES;
+/** Memory of a log: two pages, so that a function writes into it whichever way it counts. */
+export const ERROR_LOG_BYTES = 2 * 4096;
+
 /** Records kept for whoever asks later. */
 const HISTORY = 256;
 /** All write-1-to-clear bits of ERR_STS. ref §8.4. */
@@ -37,13 +43,11 @@ export class ErrorLog {
   readonly lost = { overflows: 0, writeErrors: 0, invalid: 0 };
   private readonly bus: Bus;
   private readonly memory: DmaBuffer;
-  private readonly entries: number;
   private readonly listeners = new Set<ErrorListener>();
 
   constructor(bus: Bus, memory: DmaBuffer) {
     this.bus = bus;
     this.memory = memory;
-    this.entries = memory.byteLength / ERRLOG_ENTRY_BYTES;
   }
 
   /** Initialization as in ref §8.4: everything off, all clear, then on. */
@@ -55,7 +59,7 @@ export class ErrorLog {
     bus.writeRegister(Reg.ERR_CTL, encodeRegister(MMIO_ERR_CTL, { intr_en: 1 }));
     bus.writeRegister(Reg.ERR_WRT, 0n);
     bus.writeRegister(Reg.ERR_RD, 0n);
-    bus.writeRegister(Reg.ERR_CFG, encodeRegister(MMIO_ERR_CFG, { ptr: memory.iova, sz: memory.byteLength / 4096, en: 1 }));
+    bus.writeRegister(Reg.ERR_CFG, encodeRegister(MMIO_ERR_CFG, { ptr: memory.iova, sz: SZ, en: 1 }));
   }
 
   /** No more records and no more error interrupts of the log. */
@@ -84,7 +88,7 @@ export class ErrorLog {
     bus.writeRegister(Reg.ERR_STS, CLEAR_ALL);
     const end = bus.readRegister(Reg.ERR_WRT);
     // A function that claims more than the log holds has overwritten, or is broken (F-32): look at each slot once.
-    const entries = BigInt(this.entries);
+    const entries = BigInt(ENTRIES);
     if (BigInt.asUintN(64, end - next) > entries) next = BigInt.asUintN(64, end - entries);
     const records: ErrorRecord[] = [];
     for (; next !== end; next = BigInt.asUintN(64, next + 1n)) {
@@ -101,10 +105,17 @@ export class ErrorLog {
     return records;
   }
 
+  /** Where a record lies: in the second page only if the function counts that one, too, and then there is something. */
+  private slot(number: bigint): Uint8Array {
+    const { bytes } = this.memory;
+    const at = (index: number) => bytes.subarray(index * ERRLOG_ENTRY_BYTES, (index + 1) * ERRLOG_ENTRY_BYTES);
+    const second = at(Number(number % BigInt(2 * ENTRIES)));
+    return second.some((byte) => byte !== 0) ? second : at(Number(number % BigInt(ENTRIES)));
+  }
+
   /** Decodes one slot and zeroes it, so that a record that was never written is not mistaken for a new one. */
   private take(number: bigint): ErrorRecord | undefined {
-    const at = Number(number % BigInt(this.entries)) * ERRLOG_ENTRY_BYTES;
-    const slot = this.memory.bytes.subarray(at, at + ERRLOG_ENTRY_BYTES);
+    const slot = this.slot(number);
     const raw = Uint8Array.from(slot);
     slot.fill(0);
     const entry = ERRLOG_HD_ENT.decode(raw);

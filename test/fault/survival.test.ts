@@ -128,4 +128,80 @@ describe('our own driver under each fault', () => {
     (driver.bus as unknown as { setFaults(text: string): void }).setFaults('');
     expect(await load(driver, context)).toEqual([]);
   });
+
+  const setFaults = ({ bus }: SdxiDriver, text: string) => (bus as unknown as { setFaults(text: string): void }).setFaults(text);
+  const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+  it('F-1 a signal that comes after the time-out changes nothing: not the block of later work, not its promise', async () => {
+    const { driver, context } = await bringUp('', LONG_MS);
+    setFaults(driver, 'F-1:ms=120,count=1,context=1');
+    const source = driver.allocate(4096, 4096);
+    const batch = context.begin(1);
+    batch.copy(64, source.iova, source.iova + 2048);
+    await expect(context.limit(batch.submit(), { timeoutMs: 20 })).rejects.toMatchObject({ code: 'ERR_SDXI_TIMEOUT' });
+    await context.recover();
+    for (let round = 0; round < 8; round++) {
+      expect(await load(driver, context)).toEqual([]);
+      await pause(25);
+    }
+  });
+
+  it('F-4 work that was issued and is held back does not run once its context was closed', async () => {
+    const { driver, context } = await bringUp('', LONG_MS);
+    setFaults(driver, 'F-4:ms=60,context=1');
+    const memory = driver.allocate(4096, 4096);
+    memory.bytes.fill(7, 0, 64);
+    const batch = context.begin(1);
+    batch.copy(64, memory.iova, memory.iova + 2048);
+    const work = batch.submit().done;
+    await context.close();
+    await expect(work).rejects.toMatchObject({ code: 'ERR_SDXI_CLOSED' });
+    await pause(90);
+    expect(memory.bytes.subarray(2048, 2112).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('F-5 a ring that looks full is an error at once, not a wait for ever', async () => {
+    const { driver, context } = await bringUp('F-5:context=1', LONG_MS);
+    const codes = new Set<string>();
+    for (let round = 0; round < 60 && codes.size === 0; round++) for (const code of await load(driver, context)) codes.add(code);
+    expect([...codes]).toEqual(['ERR_SDXI_BUSY']);
+  });
+
+  it('F-13 a context that cannot be stopped keeps its memory until the function has stopped', async () => {
+    const { driver, context } = await bringUp('', SHORT_MS);
+    setFaults(driver, 'F-13');
+    await expect(context.close()).rejects.toMatchObject({ code: 'ERR_SDXI_TIMEOUT' });
+    await driver.close();
+    open.splice(0);
+  });
+
+  it('F-25 the error log lies in its memory whichever way the function counts: 200 errors, each with its record', async () => {
+    const { driver, context } = await bringUp('F-25', LONG_MS);
+    const guard = driver.allocate(64 * 1024, 4096);
+    guard.bytes.fill(GUARD);
+    setFaults(driver, 'F-25;F-2');
+    for (let round = 0; round < 5; round++) {
+      const codes = await load(driver, context);
+      expect(new Set(codes)).toEqual(new Set(['ERR_SDXI_DATA_ACCESS']));
+    }
+    expect(guard.bytes.every((byte) => byte === GUARD)).toBe(true);
+    expect(driver.errorLog.lost).toEqual({ overflows: 0, writeErrors: 0, invalid: 0 });
+  });
+
+  it('F-24 the last of 200 contexts works', async () => {
+    const { driver } = await bringUp('F-24', LONG_MS);
+    let last: Context | undefined;
+    for (let n = 0; n < 200; n++) last = await driver.createContext({ vector: false });
+    expect(last?.number).toBe(201);
+    expect(await load(driver, last as Context)).toEqual([]);
+  });
+
+  it('F-49 a device that goes while a driver has it: an error that says so, and a close that ends', async () => {
+    const { driver, context } = await bringUp('', SHORT_MS);
+    setFaults(driver, 'F-49');
+    expect(driver.state()).toBe(7);
+    await expect(context.stop()).resolves.toBeUndefined();
+    await driver.close();
+    open.splice(0);
+  });
 });
