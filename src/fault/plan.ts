@@ -10,6 +10,8 @@ const COPY = operation(DescriptorType.DMAB, DmaOp.COPY);
 const SYNC = operation(DescriptorType.ADMIN, AdminOp.SYNC);
 const STARTS = [operation(DescriptorType.ADMIN, AdminOp.CXT_START_NM), operation(DescriptorType.ADMIN, AdminOp.CXT_START_RS)];
 
+const IN_ORDER = ['F-4', 'F-13', 'F-15', 'F-19'];
+
 /** One planned fault, and how often its moment has come. */
 class Rule {
   readonly id: string;
@@ -58,6 +60,11 @@ export class FaultPlan implements FaultPort {
     this.choices = planned.filter(({ fault }) => fault.config !== undefined).map(({ fault }) => fault.id);
     this.vectors = planned.find(({ fault }) => fault.vectors !== undefined)?.fault.vectors;
     this.rules = planned.filter(({ fault }) => fault.config === undefined).map((each) => new Rule(each));
+  }
+
+  /** Faults that hold a descriptor back in its ring, or come with one: they need one at a time. */
+  get inOrderOnly(): readonly string[] {
+    return this.rules.filter(({ id }) => IN_ORDER.includes(id)).map(({ id }) => id);
   }
 
   /** Something is to happen at run time; otherwise the plan was all choices of the function. */

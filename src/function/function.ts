@@ -106,8 +106,15 @@ export class SdxiFunction {
   /**
    * Puts a fault plan in force, or ends it. What the one before holds back happens now.
    * @param faults ref §12; undefined: everything goes right
+   * @throws ArgumentError for what a function that completes out of order cannot do; the plan before stays in force
    */
   setFaults(faults: FaultPort | undefined): void {
+    if (faults !== undefined && faults.inOrderOnly.length > 0 && this.config.reorder === 'on') {
+      throw new ArgumentError(`${faults.inOrderOnly.join(', ')} cannot be had together with reorder=on (F-39)`, {
+        hint: 'descriptors in flight together cannot be held back one by one: leave one of the two out',
+        fields: { faults: faults.inOrderOnly },
+      });
+    }
     this.core.faults = faults;
     this.core.held.flush();
   }

@@ -43,6 +43,8 @@ export type CompletionFault = { kind: 'hold'; ms: number } | { kind: 'afterInter
 
 /** Faults on demand: asked at each of these moments, and only while a plan is in force. */
 export interface FaultPort {
+  /** What a function with `reorder=on` cannot do, by name. */
+  readonly inOrderOnly: readonly string[];
   /** Milliseconds of any clock that goes forward. */
   now(): number;
   /** @param code type and subtype: `type << 8 | subtype` */

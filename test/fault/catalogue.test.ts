@@ -74,6 +74,23 @@ describe('plans', () => {
     expect(plan.completion(2)).toBeUndefined();
   });
 
+  it.each([
+    ['faults=F-7&clearValid=on', 'clearValid cannot be on under the faults F-7'],
+    ['faults=F-39;F-4', 'F-4 cannot be had together with reorder=on'],
+    ['faults=F-13&reorder=on', 'F-13 cannot be had together with reorder=on'],
+  ])('embedded:?%s contradicts itself and is refused', async (query, message) => {
+    for (const inline of ['', '&inline=1']) await expect(openBus(`embedded:?${query}${inline}`)).rejects.toThrow(message);
+  });
+
+  it('a plan that the function cannot keep is refused while it runs, and the one before stays', async () => {
+    for (const inline of ['', '&inline=1']) {
+      const bus = await openBus(`embedded:?reorder=on&faults=F-34${inline}`);
+      expect(() => (bus as unknown as { setFaults(text: string): void }).setFaults('F-4')).toThrow('reorder=on');
+      expect(bus.readRegister(0x100) & 7n).toBe(6n);
+      await bus.close();
+    }
+  });
+
   it.each(['&inline=1', ''])('a bus takes a plan in its URI and switches it while it runs (embedded:?…%s)', async (inline) => {
     const bus = await openBus(`embedded:?faults=F-34:value=7${inline}`);
     const switchable = bus as unknown as { setFaults(text: string): void };

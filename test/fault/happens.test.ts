@@ -196,7 +196,7 @@ describe('descriptors', () => {
     expect([b.rig.state(b.p), b.rig.readIndex(b.p), b.rig.records().length]).toEqual([ERR_FN, 4, 1]);
   });
 
-  it('F-48 half of a COPY is written, then it fails; one of several slices, too', () => {
+  it('F-48 half of a COPY is written, then it fails', () => {
     const b = new Bench('F-48');
     const csb = b.csb();
     b.rig.run(b.p, copy(FROM, TO, 4096, { csb }));

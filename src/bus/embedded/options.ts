@@ -66,7 +66,7 @@ export function embeddedSettings(uri: string, options: EmbeddedOptions = {}): Em
     query.delete(name);
   }
   const faults = new FaultPlan(own.get('faults') ?? options.faults ?? '');
-  const config = functionConfig({ ...faults.config, ...options.config, ...functionOptions(query) });
+  const config = functionConfig(withFaults({ ...options.config, ...functionOptions(query) }, faults));
   const vf = match[2] === undefined ? undefined : virtualNumber(uri, Number(match[2]), config.vfs);
   const fabric = fabricName(own.get('fabric') ?? options.fabric);
   if (fabric !== undefined && config.vfs > 0) {
@@ -135,6 +135,26 @@ function whole(option: string, given: string | number, low: number, high: number
   if (typeof value !== 'number' || !Number.isInteger(value) || value < low || value > high)
     wrong(option, given, `a whole number from ${low} to ${high}`);
   return value as number;
+}
+
+/** The options with the choices that a plan makes. @throws ArgumentError when they are made otherwise */
+function withFaults(explicit: Partial<FunctionConfig>, { config, choices, inOrderOnly }: FaultPlan): Partial<FunctionConfig> {
+  for (const [name, value] of Object.entries(config)) {
+    const given = explicit[name as keyof FunctionConfig];
+    if (given !== undefined && given !== value) {
+      throw new ArgumentError(`${name} cannot be ${String(given)} under the faults ${choices.join(', ')}`, {
+        hint: `they make it ${String(value)}: leave out ${name}, or the fault`,
+        fields: { option: name, value: given },
+      });
+    }
+  }
+  const all = { ...config, ...explicit };
+  if (all.reorder === 'on' && inOrderOnly.length > 0) {
+    throw new ArgumentError(`${inOrderOnly.join(', ')} cannot be had together with reorder=on (F-39)`, {
+      hint: 'descriptors in flight together cannot be held back one by one: leave one of the two out',
+    });
+  }
+  return all;
 }
 
 /**
