@@ -782,7 +782,7 @@ context.slot = 0;`,
     find: 'else if (state === FunctionState.INIT) this.early.add(context);',
     replace: 'else if (state === FunctionState.INIT) core.counters.doorbellsDropped++;',
     likely: ['fn.init.doorbell'],
-    uri: 'embedded:?initDelay=20000',
+    uri: 'embedded:?initDelay=60000',
   },
   {
     id: 'registers.reserved-kept',

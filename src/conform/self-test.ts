@@ -120,10 +120,14 @@ async function baseline(directory: string, engine: string, uri: string | undefin
   });
 }
 
+/** Some wrong things show only in a moment that a check may miss, so what is likely to find them is tried so often. */
+const ATTEMPTS = 4;
+
 /** @returns the checks that fail: of those that are likely to, else of all */
 async function judge(directory: string, program: string, mutant: Mutant, signal?: AbortSignal): Promise<string[]> {
   const { likely } = mutant;
-  for (const only of likely.length > 0 ? [likely, undefined] : [undefined]) {
+  const tries = likely.length > 0 ? [...Array.from({ length: ATTEMPTS }, () => likely), undefined] : [undefined];
+  for (const only of tries) {
     const { checks } = await run(directory, program, mutant, only, signal);
     const failed = checks.filter(({ status }) => status === 'failed').map((check) => check.id);
     if (failed.length > 0) return failed;

@@ -15,7 +15,8 @@ describe('the conformance suite and the function of this package', () => {
     expect(failures(report.checks)).toEqual([]);
     expect(report).toMatchObject({ target: uri, ok: true, failed: 0, deviations: 0 });
     expect(report.passed + report.skipped).toBe(CHECKS.length);
-    expect(report.skipped).toBeLessThan(30);
+    const lacking = report.checks.filter(({ status, reason }) => status === 'skipped' && !reason?.includes('no virtual functions'));
+    expect(lacking.length).toBeLessThan(30);
   });
 
   it.each([

@@ -124,8 +124,9 @@ export const stopChecks = section(
     async (t) => {
       const { context } = await longCopy(t);
       t.request(STOP_SF);
-      if (t.functionState === FunctionState.STOP) skip('the copy ended before the stop was seen');
-      equal(t.functionState, FunctionState.STOPG_SF, 'the function state');
+      const seen = t.functionState; // once: it may change any moment
+      if (seen === FunctionState.STOP) skip('the copy ended before the stop was seen');
+      equal(seen, FunctionState.STOPG_SF, 'the function state');
       await t.until(() => context.state !== RUN, 'change of the context state');
       const { state } = context;
       holds(state === STOPG_FN || state === STOP_FN, `the context state is 0x${state.toString(16)}`);
