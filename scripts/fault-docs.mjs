@@ -1,24 +1,17 @@
 // Writes docs/faults.md from the fault catalogue (src/fault/catalogue.ts, as built). `--check` compares only.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { FAULTS, PARAMETERS } from '../dist/fault/index.js';
+import { exampleOf, FAULTS, PARAMETERS } from '../dist/fault/index.js';
 
 const FILE = fileURLToPath(new URL('../docs/faults.md', import.meta.url));
-
-/** @param {typeof FAULTS[number]} fault */
-function example({ id, config, parameters }) {
-  if (config) return `embedded:?faults=${id}`;
-  const some = parameters.filter((name) => name === 'every' || name === 'ms').map((name) => `${name}=${name === 'ms' ? 200 : 10}`);
-  return `embedded:?faults=${id}${some.length > 0 ? `:${some.join(',')}` : ''}`;
-}
 
 /** @param {typeof FAULTS[number]} fault */
 function page(fault) {
   const { id, title, provokable, reason, parameters, defaults, config, does, exposes, use } = fault;
   const lines = [`## ${id}: ${title}`, '', does, '', `**Exposes.** ${exposes}`, '', `**Use.** ${use}`, ''];
-  if (!provokable) return [...lines, `Not provokable: ${reason}.`, ''];
+  if (!provokable) return [...lines, `Cannot be provoked; ${reason}.`, ''];
   lines.push(
-    config ? `A choice of the function, made when it is opened: \`${example(fault)}\`.` : `For example \`${example(fault)}\`.`,
+    config ? `A choice of the function, made when it is opened: \`${exampleOf(fault)}\`.` : `For example \`${exampleOf(fault)}\`.`,
     '',
   );
   if (parameters.length > 0) {

@@ -408,6 +408,16 @@ export const FAULTS: readonly Fault[] = [
   }),
 ];
 
+/** Faults whose moment comes once in an opening or a stop: there is no `every` in their examples. */
+const RARE = ['F-8', 'F-9', 'F-10', 'F-13', 'F-14', 'F-22', 'F-34', 'F-35', 'F-46', 'F-49'];
+
+/** A URI that shows a fault; undefined for one that cannot be provoked. */
+export function exampleOf({ id, provokable, config, parameters }: Fault): string | undefined {
+  if (!provokable) return undefined;
+  const often = !config && parameters.includes('every') && !RARE.includes(id);
+  return `embedded:?faults=${id}${often ? ':every=10' : ''}`;
+}
+
 /** By id, `F-2` or `f-2`. */
 export function findFault(id: string): Fault | undefined {
   return FAULTS.find((known) => known.id === id.trim().toUpperCase());

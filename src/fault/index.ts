@@ -1,4 +1,4 @@
 /** The fault catalogue of ref §12, and plans of faults for functions. */
-export { FAULTS, type Fault, findFault, PARAMETERS, type Parameter } from './catalogue.js';
+export { exampleOf, FAULTS, type Fault, findFault, PARAMETERS, type Parameter } from './catalogue.js';
 export { type PlannedFault, parseFaults } from './parse.js';
 export { FaultPlan } from './plan.js';

@@ -7,7 +7,10 @@ const root = new URL('../../', import.meta.url).pathname;
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 
 /** Programs of the README: each js block, with the output block that follows it, if one does. */
-const programs = [...readme.matchAll(/```js\n([\s\S]*?)```(?:\s*```text\n([\s\S]*?)```)?/g)].map(([, code, output]) => ({ code, output }));
+const programsOf = (text: string) =>
+  [...text.matchAll(/```js\n([\s\S]*?)```(?:\s*```text\n([\s\S]*?)```)?/g)].map(([, code, output]) => ({ code, output }));
+const programs = programsOf(readme);
+const groups = programsOf(readFileSync(join(root, 'docs', 'groups.md'), 'utf8'));
 
 describe('README', () => {
   let folder: string;
@@ -21,8 +24,11 @@ describe('README', () => {
     expect(programs[0].code).toMatch(/mover\.copy\(/);
   });
 
-  it.each(programs.map((program, i) => [i + 1, program] as const))('program %i runs as printed', (i, { code, output }) => {
-    const file = join(folder, `program-${i}.mjs`);
+  it.each([
+    ...programs.map((program, i) => [`program ${i + 1}`, program] as const),
+    ...groups.map((program, i) => [`docs/groups.md, program ${i + 1}`, program] as const),
+  ])('%s runs as printed', (name, { code, output }) => {
+    const file = join(folder, `${name.replaceAll(/\W/g, '-')}.mjs`);
     writeFileSync(file, code);
     const printed = execFileSync(process.execPath, [file], { encoding: 'utf8', timeout: 15_000 });
     if (output !== undefined) expect(printed.trim()).toBe(output.trim());

@@ -1,7 +1,7 @@
 import { ArgumentError } from '../../errors.js';
-import { FAULTS, type Fault, findFault, PARAMETERS } from '../../fault/index.js';
+import { exampleOf, FAULTS, type Fault, findFault, PARAMETERS, type Parameter } from '../../fault/index.js';
 import { type CommandModule, withJson } from '../command.js';
-import { formatTable } from '../format.js';
+import { formatPairs, formatTable } from '../format.js';
 import type { Terminal } from '../terminal.js';
 
 const HELP = `
@@ -37,15 +37,20 @@ function printAll(terminal: Terminal): void {
 
 function printOne(terminal: Terminal, fault: Fault): void {
   const { id, title, provokable, reason, parameters, defaults, does, exposes, use } = fault;
-  terminal.result(fault);
+  const example = exampleOf(fault);
+  terminal.result({ ...fault, example });
   const { out } = terminal;
   terminal.print(out.bold(`${id}  ${title}`));
-  if (!provokable) terminal.print(`not provokable: ${reason}`);
+  if (!provokable) terminal.print(`cannot be provoked; ${reason}`);
   terminal.print(`\n${does}\n\n${out.bold('what it exposes')}\n${exposes}\n\n${out.bold('how to use it')}\n${use}`);
+  if (example !== undefined) terminal.print(`\n${out.bold('for example')}\n${example}`);
   if (parameters.length === 0) return;
   terminal.print(`\n${out.bold('parameters')}`);
-  for (const name of parameters) {
-    const own = defaults[name];
-    terminal.print(`  ${name}  ${PARAMETERS[name]}${own === undefined ? '' : `; here ${own} by default`}`);
-  }
+  const own = (name: Parameter) => (defaults[name] === undefined ? '' : `; here ${defaults[name]} by default`);
+  terminal.print(
+    formatPairs(
+      parameters.map((name) => [name, `${PARAMETERS[name]}${own(name)}`]),
+      '  ',
+    ),
+  );
 }
