@@ -287,8 +287,10 @@ export class Context {
   /** Changes a key that may be in use: entry, AKEY_UPD, SYNC. `undefined` frees it. */
   async updateKey(index: number, fields: AKeyFields | undefined, options: WorkOptions = {}): Promise<void> {
     if (fields) this.akeys.write(index, fields);
-    else this.akeys.free(index);
+    else this.akeys.withdraw(index);
     await this.driver.admin.updateKeys(this.number, { keyFirst: index }, options);
+    // Only now has the function forgotten what it was.
+    if (!fields) this.akeys.free(index);
   }
 
   /**

@@ -425,8 +425,9 @@ export class SdxiDriver {
     this.assertUsable();
     this.assertAwake();
     if (!this.rkeys) throw new ArgumentError(`remote key ${rkey} cannot be revoked`, { hint: 'nothing was granted' });
-    this.rkeys.free(rkey);
+    this.rkeys.withdraw(rkey);
     await this.queue.updateRemoteKeys({ keyFirst: rkey }, options);
+    this.rkeys.free(rkey);
   }
 
   /** Called when the function as a whole fails; {@link recover} may bring it back. */

@@ -95,8 +95,11 @@ class KeyTable<Fields> {
     this.used[index] = 1;
   }
 
-  /** Makes a key invalid and free. @throws ArgumentError for keys of the driver and for keys that are not in use */
-  free(index: number): void {
+  /**
+   * Makes a key invalid; it is not given out again before {@link free}. Its other fields stay, for a function that reads it just now.
+   * @throws ArgumentError for keys of the driver and for keys that are not in use
+   */
+  withdraw(index: number): void {
     this.check(index);
     const { what, firstFree } = this.kind;
     if (index < firstFree || !this.used[index]) {
@@ -104,9 +107,12 @@ class KeyTable<Fields> {
         hint: index < firstFree ? 'it lives as long as its context' : 'it is not in use',
       });
     }
-    const word = index * (KEY_BYTES / 4);
-    Atomics.store(this.memory.i32, word, 0);
-    this.memory.u32.fill(0, word + 1, word + KEY_BYTES / 4);
+    Atomics.and(this.memory.i32, index * (KEY_BYTES / 4), ~1);
+  }
+
+  /** Makes a key invalid and free, to be given out again at once: for keys that no function has looked at. @throws as {@link withdraw} */
+  free(index: number): void {
+    this.withdraw(index);
     this.used[index] = 0;
     this.hint = Math.min(this.hint, index);
   }

@@ -129,6 +129,8 @@ export class FunctionContext {
 
   /** A fault plan holds the descriptor at Read_Index back, or has let it go. */
   held: 'no' | 'yes' | 'released' = 'no';
+  /** Counts holds, so that the end of one does not end the next. */
+  holds = 0;
   /** A fault plan shows another Read_Index than the real one. */
   concealed: { shown: number; real: number } | undefined;
   /** What a fault plan has for the descriptor in execution. */

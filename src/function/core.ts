@@ -48,6 +48,9 @@ export const Outcome = {
 } as const;
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 
+/** F-44 delivers an interrupt so often at most. */
+const REPEATS_MAX = 16;
+
 /** The parts of one function, for the modules that make it up. */
 export class Core {
   readonly config: FunctionConfig;
@@ -134,7 +137,7 @@ export class Core {
   }
 
   raise(vector: number): void {
-    const times = this.faults?.interrupts(vector) ?? 1;
+    const times = Math.min(this.faults?.interrupts(vector) ?? 1, REPEATS_MAX);
     for (let n = 0; n < times; n++) {
       this.counters.interrupts++;
       this.ports.tracer?.interrupt(vector);

@@ -296,8 +296,9 @@ export class Engine implements AdminHost {
       return false;
     }
     context.held = 'yes';
+    const hold = ++context.holds;
     core.held.hold({ now: faults.now() }, fault.ms, () => {
-      if (context.held !== 'yes') return;
+      if (context.held !== 'yes' || context.holds !== hold) return;
       context.held = 'released';
       this.ring(context.number);
     });

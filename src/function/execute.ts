@@ -84,7 +84,7 @@ function executeFaultily(core: Core, context: FunctionContext, host: AdminHost):
     case 'fail':
       return core.fail(ErrorStep.DSC_BUF, SubStep.DAF, 1, address);
     case 'half': {
-      const half = Math.min((descriptor[1] + 1) >>> 1, HALF_MAX);
+      const half = Math.min(Math.floor((descriptor[1] + 1) / 2), HALF_MAX);
       if (half === 0) return core.fail(ErrorStep.DSC_BUF, SubStep.DAF, 1, address);
       descriptor[1] = half - 1;
       const outcome = execute(core, context, host);

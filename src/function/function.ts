@@ -31,6 +31,8 @@ export class SdxiFunction {
   private initLeft = 0;
   /** Doorbells that came in INIT, one bit per context (S-10, S-71). */
   private readonly early = new Set<number>();
+  /** Counts activations, so that what a fault holds back for one is not done to the next. */
+  private activation = 0;
   /** F-9: the soft stop under way never finishes. */
   private softStopHeld = false;
   /** The stop under way ends in a reset (S-11). */
@@ -116,6 +118,7 @@ export class SdxiFunction {
       });
     }
     this.core.faults = faults;
+    this.softStopHeld = false;
     this.core.held.flush();
   }
 
@@ -275,11 +278,13 @@ export class SdxiFunction {
 
   private initialize(faults: FaultPort | undefined): void {
     const ms = faults?.activationMs();
+    this.activation++;
     this.initLeft = ms === undefined ? this.config.initDelay : Number.POSITIVE_INFINITY;
     if (this.initLeft === 0) this.activate();
     if (faults === undefined || ms === undefined) return;
+    const activation = this.activation;
     this.core.held.hold({ now: faults.now() }, ms, () => {
-      if (this.state === FunctionState.INIT) this.activate();
+      if (this.activation === activation && this.state === FunctionState.INIT) this.activate();
     });
   }
 
@@ -301,7 +306,12 @@ export class SdxiFunction {
     this.early.clear();
     const { faults, held } = this.core;
     const ms = faults?.errorAfterActivationMs();
-    if (faults !== undefined && ms !== undefined) held.hold({ now: faults.now() }, ms, () => this.injectInternalError());
+    if (faults !== undefined && ms !== undefined) {
+      const { activation } = this;
+      held.hold({ now: faults.now() }, ms, () => {
+        if (this.activation === activation && this.state === FunctionState.ACTIVE) this.injectInternalError();
+      });
+    }
   }
 
   private stepStop(budget: number): number {

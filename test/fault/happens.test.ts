@@ -256,6 +256,24 @@ describe('the function as a whole', () => {
     expect(b.rig.fn.state).toBe(FunctionState.STOP);
   });
 
+  it('F-9 the end of the plan lets the stop go on; F-10 of one activation does not shorten the next', () => {
+    const b = new Bench('F-9');
+    b.rig.setReg(Reg.CTL0, 1);
+    b.later(10);
+    b.plan('F-10:ms=1000');
+    b.rig.drain();
+    expect(b.rig.fn.state).toBe(FunctionState.STOP);
+    b.rig.setReg(Reg.CTL0, 3);
+    b.later(900);
+    b.rig.setReg(Reg.CTL0, 1);
+    b.rig.drain();
+    b.rig.setReg(Reg.CTL0, 3);
+    b.later(900);
+    expect(b.rig.fn.state).toBe(FunctionState.INIT);
+    b.later(100);
+    expect(b.rig.fn.state).toBe(FunctionState.ACTIVE);
+  });
+
   it('F-10 activation takes ms, then succeeds; a stop meanwhile is a stop', () => {
     const b = new Bench('');
     const begin = () => {

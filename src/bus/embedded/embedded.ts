@@ -139,9 +139,13 @@ export class EmbeddedBus extends EmbeddedClient implements Bus, Snapshotting {
       throw error;
     }
     try {
-      this.place?.hub.map(this.place, numbers);
+      this.place?.hub.map(this.place, numbers, region);
     } catch (error) {
-      this.requestUnmap(OWN, numbers);
+      try {
+        this.requestUnmap(OWN, numbers);
+      } catch {
+        hold(); // the engine is gone, or going, and may still reach it
+      }
       throw error;
     }
     hold();

@@ -36,6 +36,8 @@ const RKEY_TABLE_LOW = 7;
 const RKEY_TABLE_HIGH = 8;
 const FUNCTION_PASID = 9;
 const PROBING = 10;
+/** A notice is written within a microsecond. */
+const LOOKS_MAX = 1_000_000;
 /** Word of the second line: odd while the engine is in a step, another number in each. */
 const STEP = LINE;
 
@@ -69,14 +71,14 @@ export class Board {
     Atomics.add(words, at + VERSION, 1);
     Atomics.store(words, at + STATE, notice.state);
     Atomics.store(words, at + EPOCH, notice.epoch | 0);
-    words[at + SFUNC] = notice.sfunc;
-    words[at + GROUP] = notice.groupId | 0;
-    words[at + RKEYS_USABLE] = notice.rkeysUsable ? 1 : 0;
-    words[at + RKEY_COUNT] = notice.rkeyCount;
-    words[at + RKEY_TABLE_LOW] = notice.rkeyTable | 0;
-    words[at + RKEY_TABLE_HIGH] = Math.floor(notice.rkeyTable / 2 ** 32) | 0;
-    words[at + FUNCTION_PASID] = notice.functionPasid;
-    words[at + PROBING] = notice.probing ? 1 : 0;
+    Atomics.store(words, at + SFUNC, notice.sfunc);
+    Atomics.store(words, at + GROUP, notice.groupId | 0);
+    Atomics.store(words, at + RKEYS_USABLE, notice.rkeysUsable ? 1 : 0);
+    Atomics.store(words, at + RKEY_COUNT, notice.rkeyCount);
+    Atomics.store(words, at + RKEY_TABLE_LOW, notice.rkeyTable | 0);
+    Atomics.store(words, at + RKEY_TABLE_HIGH, Math.floor(notice.rkeyTable / 2 ** 32) | 0);
+    Atomics.store(words, at + FUNCTION_PASID, notice.functionPasid);
+    Atomics.store(words, at + PROBING, notice.probing ? 1 : 0);
     Atomics.add(words, at + VERSION, 1);
   }
 
@@ -84,20 +86,22 @@ export class Board {
   read(member: number, into: Notice): void {
     const { words } = this;
     const at = member * MEMBER_WORDS;
-    for (;;) {
-      const version = Atomics.load(words, at + VERSION);
+    const word = (field: number) => Atomics.load(words, at + field);
+    for (let looks = 0; looks < LOOKS_MAX; looks++) {
+      const version = word(VERSION);
       if ((version & 1) !== 0) continue; // a dozen stores
-      into.state = words[at + STATE];
-      into.epoch = words[at + EPOCH];
-      into.sfunc = words[at + SFUNC];
-      into.groupId = words[at + GROUP] >>> 0;
-      into.rkeysUsable = words[at + RKEYS_USABLE] !== 0;
-      into.rkeyCount = words[at + RKEY_COUNT];
-      into.rkeyTable = (words[at + RKEY_TABLE_HIGH] >>> 0) * 2 ** 32 + (words[at + RKEY_TABLE_LOW] >>> 0);
-      into.functionPasid = words[at + FUNCTION_PASID];
-      into.probing = words[at + PROBING] !== 0;
-      if (Atomics.load(words, at + VERSION) === version) return;
+      into.state = word(STATE);
+      into.epoch = word(EPOCH);
+      into.sfunc = word(SFUNC);
+      into.groupId = word(GROUP) >>> 0;
+      into.rkeysUsable = word(RKEYS_USABLE) !== 0;
+      into.rkeyCount = word(RKEY_COUNT);
+      into.rkeyTable = (word(RKEY_TABLE_HIGH) >>> 0) * 2 ** 32 + (word(RKEY_TABLE_LOW) >>> 0);
+      into.functionPasid = word(FUNCTION_PASID);
+      into.probing = word(PROBING) !== 0;
+      if (word(VERSION) === version) return;
     }
+    into.groupId = 0; // its engine died in the middle of this: in no group, nobody finds it
   }
 
   /** A member's engine begins a step, or ends it: between the two it may use what it has read here. */

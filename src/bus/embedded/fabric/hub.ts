@@ -37,6 +37,16 @@ function reach(action: () => void): boolean {
   }
 }
 
+/** Whatever goes wrong with one of them, the others have to be told. @returns whether it has let go */
+function parts(member: Member, index: number): boolean {
+  try {
+    member.part(index);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * One fabric, as the thread that opens its members sees it: tells the engines of each other, and maps what one member maps in all
  * others too, so that any of them can move bytes there once an RKey allows it.
@@ -80,19 +90,19 @@ class Hub {
     if (this.places[place.index] !== place) return;
     this.places[place.index] = undefined;
     for (const other of this.others(place)) {
-      if (reach(() => other.part(place.index)) || !place.member) continue;
+      if (parts(other, place.index) || !place.member) continue;
       for (const { region } of place.member.mappings()) other.keep(region);
     }
     if (this.places.every((taken) => taken === undefined)) hubs.delete(this.name);
   }
 
   /** @throws SdxiError ERR_SDXI_MAPPING; it is mapped nowhere then */
-  map(place: Place, numbers: MapNumbers): void {
+  map(place: Place, numbers: MapNumbers, region: Region): void {
     const done: Member[] = [];
     try {
       for (const other of this.others(place)) if (reach(() => other.mapOf(place.index, numbers))) done.push(other);
     } catch (error) {
-      for (const other of done) reach(() => other.unmapOf(place.index, numbers));
+      for (const other of done) if (!reach(() => other.unmapOf(place.index, numbers))) other.keep(region);
       throw error;
     }
   }
