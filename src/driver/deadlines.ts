@@ -65,16 +65,11 @@ export class Deadlines {
 
   private fire(): void {
     const now = performance.now();
-    let next = Number.POSITIVE_INFINITY;
-    for (const timed of [...this.live]) {
-      if (timed.deadline <= now) {
-        this.live.delete(timed);
-        timed.expire();
-      } else if (timed.deadline < next) {
-        next = timed.deadline;
-      }
-    }
+    const due = [...this.live].filter(({ deadline }) => deadline <= now);
+    // In their order, however late this is; what one of them ends need not expire any more.
+    for (const timed of due.sort((a, b) => a.deadline - b.deadline)) if (this.live.delete(timed)) timed.expire();
     // Whoever expired may have added others.
+    let next = Number.POSITIVE_INFINITY;
     for (const timed of this.live) next = Math.min(next, timed.deadline);
     this.arm(next);
   }
