@@ -115,6 +115,8 @@ export class FunctionContext {
   backward = false;
   /** Bytes of it that are known to be accessible. */
   measured = 0;
+  /** Why it was shortened, if it was. */
+  cut: { subStep: SubStep; operand: number; address: number } | undefined;
   /** 4 KiB that REPCOPY repeats; allocated on first use. */
   block: Uint8Array | undefined;
   /** The byte that the whole block consists of, or -1. */

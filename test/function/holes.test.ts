@@ -37,6 +37,24 @@ describe('S-41 holes: nothing moves beyond the last valid byte', () => {
     expect(Buffer.compare(rig.bytes(DATA, LAYOUT.dataBytes), expected)).toBe(0);
   });
 
+  it.each([
+    ['source', 0, HOLE - 0x7_0000, HOLE + 0x1_0000],
+    ['destination', 1, HOLE - 0x7_1000, HOLE - 0x6_1000],
+  ])(
+    'S-41 the %s of a copy from the end: a hole that is mapped again meanwhile is reported as it was found',
+    (_title, operand, from, to) => {
+      const { rig, p } = ready({ pages: true });
+      rig.unmap(HOLE);
+      const csb = rig.csb(p);
+      rig.queue(p, copy(from, to, 0x9_0000, { csb }));
+      rig.fn.step(1);
+      rig.map(HOLE);
+      rig.drain();
+      expect(rig.records()).toEqual([record({ step: 10, sub: 1, context: 1, index: 0, operand })]);
+      expect(rig.completion(csb)).toEqual({ signal: 0n, er: true });
+    },
+  );
+
   it('S-41 data read before data write: when both sides end at the same byte, the source is named', () => {
     const { rig, p } = ready({ pages: true });
     rig.unmap(DATA + PAGE);

@@ -121,6 +121,7 @@ export function copy(core: Core, context: FunctionContext): Outcome {
   context.done = 0;
   context.backward = source === destination && to > from && to < from + size;
   context.measured = 0;
+  context.cut = undefined;
   return copySlice(core, context);
 }
 
@@ -133,14 +134,19 @@ const MAPPINGS_PER_TURN = 256;
  * looks at some of them only.
  * @returns true when all have been looked at
  */
-function measure(context: FunctionContext, source: AddressSpace, destination: AddressSpace): boolean {
+function measure(core: Core, context: FunctionContext, source: AddressSpace, destination: AddressSpace): boolean {
   for (let looks = 0; looks < MAPPINGS_PER_TURN && context.measured < context.total; looks++) {
     const from = context.sourceAddress + context.measured;
     const to = context.destinationAddress + context.measured;
     const sourceMap = source.find(from, 1, Access.READ);
     const destinationMap = destination.find(to, 1, Access.WRITE);
-    if (!sourceMap || !destinationMap) context.total = context.measured;
-    else context.measured += Math.min(context.total - context.measured, sourceMap.end - from, destinationMap.end - to);
+    if (!sourceMap || !destinationMap) {
+      context.total = context.measured;
+      // Why, as it is now: by the time of the report the hole may be mapped.
+      failAt(core, context, source, destination, context.measured);
+      const { subStep, operand, address } = core.failure;
+      context.cut = { subStep, operand, address };
+    } else context.measured += Math.min(context.total - context.measured, sourceMap.end - from, destinationMap.end - to);
   }
   return context.measured === context.total;
 }
@@ -158,7 +164,7 @@ export function copySlice(core: Core, context: FunctionContext): Outcome {
     const readable = source.find(from, 1, Access.READ) !== undefined;
     return readable ? failBuffer(core, undefined, context.destinationAddress, 1) : failBuffer(core, source, from, 0);
   }
-  if (context.backward && !measure(context, source, destination)) return Outcome.MORE;
+  if (context.backward && !measure(core, context, source, destination)) return Outcome.MORE;
   const sliceEnd = Math.min(context.done + SLICE_BYTES, context.total);
   while (context.done < sliceEnd) {
     const left = sliceEnd - context.done;
@@ -171,7 +177,8 @@ export function copySlice(core: Core, context: FunctionContext): Outcome {
   }
   if (context.done < context.total) return Outcome.MORE;
   // A backward copy was cut short at a hole: report it now, as the forward direction would have.
-  if (context.total < sizeOf(context)) return failAt(core, context, source, destination, context.total);
+  const { cut } = context;
+  if (cut !== undefined && context.total < sizeOf(context)) return core.fail(ErrorStep.DSC_BUF, cut.subStep, cut.operand, cut.address);
   return Outcome.DONE;
 }
 
