@@ -1,102 +1,138 @@
 /**
- * libc through koffi: the one place with system calls. Addresses are JS numbers (user space lies below 2^47 on every Linux
- * this runs on), errors are {@link SystemError} with the errno.
+ * Memory and files, through libc. Addresses are JS numbers (user space lies below 2^47 on every Linux this runs on), errors are
+ * {@link SystemError} with the errno.
  */
-import { createRequire } from 'node:module';
-import { SdxiError, SystemError } from '../errors.js';
-
-interface Libc {
-  mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: number): bigint;
-  munmap(address: bigint, length: number): number;
-  memfd_create(name: string, flags: number): number;
-  ftruncate(fd: number, length: number): number;
-  close(fd: number): number;
-}
-
-type Koffi = typeof import('koffi');
+import { SystemError } from '../errors.js';
+import { errno, foreign, koffiModule } from './koffi.js';
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
-const MAP_SHARED = 1;
+const MAP_SHARED = 0x01;
+const MAP_PRIVATE = 0x02;
+const MAP_FIXED = 0x10;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
 const MFD_CLOEXEC = 1;
-const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+const MFD_ALLOW_SEALING = 2;
+const F_GETFD = 1;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_ADD_SEALS = 1033;
+const F_GET_SEALS = 1034;
+const F_SEAL_SHRINK = 2;
+const O_ACCMODE = 3;
+const O_RDONLY = 0;
+const O_NONBLOCK = 0x800;
+const MADV_DONTNEED = 4;
 
-let koffi: Koffi | undefined;
-let libc: Libc | undefined;
-
-/** Loads libc on first use, so that importing this package never fails for someone who only decodes descriptors. */
-function load(): { koffi: Koffi; libc: Libc } {
-  if (koffi && libc) return { koffi, libc };
-  if (process.platform !== 'linux') {
-    throw new SdxiError('ERR_SDXI_UNSUPPORTED', `mapped memory needs Linux, this is ${process.platform}`, {
-      hint: 'decoding and encoding work everywhere; run functions and movers on Linux (x64 or arm64)',
-    });
-  }
-  try {
-    koffi = createRequire(import.meta.url)('koffi') as Koffi;
-  } catch (cause) {
-    throw new SdxiError('ERR_SDXI_UNSUPPORTED', 'koffi, which reaches the system calls, could not be loaded', {
-      cause,
-      hint: 'install with optional dependencies (npm ci --include=optional); koffi ships prebuilt binaries for linux-x64 and linux-arm64',
-    });
-  }
-  const lib = koffi.load('libc.so.6');
-  libc = {
-    mmap: lib.func('void *mmap(uintptr_t, size_t, int, int, int, int64_t)'),
-    munmap: lib.func('int munmap(void *, size_t)'),
-    memfd_create: lib.func('int memfd_create(const char *, uint)'),
-    ftruncate: lib.func('int ftruncate(int, int64_t)'),
-    close: lib.func('int close(int)'),
-  };
-  return { koffi, libc };
+interface Libc {
+  mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: number): number;
+  munmap(address: number, length: number): number;
+  madvise(address: number, length: number, advice: number): number;
+  memfd_create(name: string, flags: number): number;
+  ftruncate(fd: number, length: number): number;
+  close(fd: number): number;
+  fcntl(fd: number, command: number, argument: number): number;
 }
 
+const libc = foreign<Libc>({
+  mmap: 'intptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)',
+  munmap: 'int munmap(uintptr_t, size_t)',
+  madvise: 'int madvise(uintptr_t, size_t, int)',
+  memfd_create: 'int memfd_create(const char *, uint)',
+  ftruncate: 'int ftruncate(int, int64_t)',
+  close: 'int close(int)',
+  fcntl: 'int fcntl(int, int, int)',
+});
+
 function check(call: string, result: number, hint?: string): number {
-  if (result < 0) throw new SystemError(call, load().koffi.errno(), { hint });
+  if (result < 0) throw new SystemError(call, errno(), { hint });
   return result;
 }
 
-/** Anonymous shared memory of `length` bytes (multiple of 4096). Returns its file descriptor. @throws SystemError */
+/**
+ * Anonymous shared memory of `length` bytes (multiple of 4096), which cannot be made shorter: whoever maps it in another process can rely
+ * on every byte. Returns its file descriptor. @throws SystemError
+ */
 export function createMemfd(name: string, length: number): number {
-  const { libc } = load();
-  const fd = check('memfd_create', libc.memfd_create(name, MFD_CLOEXEC), 'raise the limit of open files (ulimit -n)');
+  const fd = check('memfd_create', libc.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING), 'raise the limit of open files (ulimit -n)');
   if (libc.ftruncate(fd, length) < 0) {
-    const error = new SystemError('ftruncate', load().koffi.errno(), { fields: { length } });
+    const error = new SystemError('ftruncate', errno(), { fields: { length } });
     libc.close(fd);
     throw error;
   }
+  check('fcntl(F_ADD_SEALS)', libc.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
   return fd;
 }
 
 /** Closes a file descriptor. */
 export function closeFd(fd: number): void {
-  check('close', load().libc.close(fd));
+  check('close', libc.close(fd));
 }
 
-/** Maps `length` bytes of `fd` shared, readable and writable. Returns the address. @throws SystemError */
-export function mapShared(fd: number, offset: number, length: number): number {
-  const { koffi, libc } = load();
-  const address = libc.mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
-  if (BigInt.asUintN(64, BigInt(address ?? 0)) === MAP_FAILED) {
-    throw new SystemError('mmap', koffi.errno(), {
+/** Whether nobody can make the file shorter any more: only memory files have that, and only when they were sealed. */
+export function isSealedAgainstShrinking(fd: number): boolean {
+  const seals = libc.fcntl(fd, F_GET_SEALS, 0);
+  return seals >= 0 && (seals & F_SEAL_SHRINK) !== 0;
+}
+
+export function isOpen(fd: number): boolean {
+  return libc.fcntl(fd, F_GETFD, 0) >= 0;
+}
+
+/** Whether the descriptor was opened for writing. @throws SystemError */
+export function isWritable(fd: number): boolean {
+  return (check('fcntl(F_GETFL)', libc.fcntl(fd, F_GETFL, 0)) & O_ACCMODE) !== O_RDONLY;
+}
+
+/** From now on no read or write of the open file waits, whoever makes it. @throws SystemError */
+export function setNonBlocking(fd: number): void {
+  const flags = check('fcntl(F_GETFL)', libc.fcntl(fd, F_GETFL, 0));
+  check('fcntl(F_SETFL)', libc.fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+function map(address: number, length: number, protection: number, flags: number, fd: number, offset: number): number {
+  const start = libc.mmap(address, length, protection, flags, fd, offset);
+  if (start === -1) {
+    throw new SystemError('mmap', errno(), {
       fields: { length },
       hint: 'not enough memory, or vm.max_map_count (65530) mappings are in use',
     });
   }
-  return Number(address);
+  return start;
+}
+
+/** Maps `length` bytes of `fd` shared, readable and, unless told otherwise, writable. Returns the address. @throws SystemError */
+export function mapShared(fd: number, offset: number, length: number, { writable = true } = {}): number {
+  return map(0, length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, offset);
+}
+
+/** Zeroed memory of this process alone, which takes no place until it is touched. Returns the address. @throws SystemError */
+export function mapPrivate(length: number): number {
+  return map(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+/** Puts fresh zeroed memory in the place of a mapping, all at once: who still looks at it sees zeros. @throws SystemError */
+export function mapPrivateOver(address: number, length: number): void {
+  map(address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+/** Gives the pages of private memory back; they read as zeros from then on. @throws SystemError */
+export function discardPages(address: number, length: number): void {
+  check('madvise', libc.madvise(address, length, MADV_DONTNEED));
 }
 
 /** Removes a mapping. Whoever still holds a view over it crashes on the next access: see memory/region.ts for who may call this. */
 export function unmap(address: number, length: number): void {
-  check('munmap', load().libc.munmap(BigInt(address), length));
+  check('munmap', libc.munmap(address, length));
 }
 
 /** An ArrayBuffer over `length` bytes at `address`: no copy, no ownership. */
 export function viewMemory(address: number, length: number): ArrayBuffer {
-  return load().koffi.view(BigInt(address), length);
+  return koffiModule().view(BigInt(address), length);
 }
 
 /** The address of the first byte of a view (of an ArrayBuffer or SharedArrayBuffer). 0 for an empty one. */
 export function addressOf(view: Uint8Array): number {
-  return Number(load().koffi.address(view));
+  return Number(koffiModule().address(view));
 }

@@ -1,0 +1,2 @@
+export { Connection, Received } from './connection.js';
+export * from './messages.js';
