@@ -197,6 +197,12 @@ export class AddressSpace {
     this.size = 0;
   }
 
+  /** Whether any byte of a range is mapped. */
+  overlaps(address: number, length: number): boolean {
+    for (const mapping of this.from(address)) return mapping.start < address + length;
+    return false;
+  }
+
   /** The mapping that holds `address`, whatever it allows. */
   at(address: number): Mapping | undefined {
     const bucket = this.buckets[this.bucketOf(address)];

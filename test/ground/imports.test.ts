@@ -12,9 +12,13 @@ const FLOORS = [
   'mover',
   'driver',
   'bus',
+  'serve',
+  'pci',
+  'fabric',
   'fault',
   'function',
   'observe',
+  'vfio-user',
   'memory',
   'prng',
   'spec',
@@ -24,9 +28,17 @@ const FLOORS = [
 
 /** Floors that may not be imported from everywhere above: `only` lists who may, as path prefixes under src/. */
 const RESERVED: { floor: string; only: string[]; why: string }[] = [
-  { floor: 'function', only: ['index', 'bus/embedded', 'fault'], why: 'the driver knows a function only through the bus' },
-  { floor: 'fault', only: ['index', 'cli', 'bus/embedded'], why: 'who has a plan gives it to its bus' },
-  { floor: 'native', only: ['cli', 'mover', 'driver', 'bus', 'memory'], why: 'the function is pure and gets memory through its ports' },
+  {
+    floor: 'function',
+    only: ['index', 'bus/embedded', 'serve', 'fabric', 'fault'],
+    why: 'the driver knows a function only through the bus',
+  },
+  { floor: 'fault', only: ['index', 'cli', 'bus/embedded', 'serve'], why: 'who has a plan gives it to its bus' },
+  {
+    floor: 'native',
+    only: ['cli', 'mover', 'driver', 'bus', 'serve', 'vfio-user', 'memory'],
+    why: 'the function is pure and gets memory through its ports',
+  },
   { floor: 'bus', only: ['index', 'cli', 'conform', 'offload', 'mover', 'driver'], why: 'a bus serves those above it' },
   { floor: 'offload', only: ['cli'], why: 'the suite drives a function itself' },
   { floor: 'mover', only: ['index', 'cli', 'offload'], why: 'the suite drives a function itself' },
