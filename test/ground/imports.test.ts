@@ -14,6 +14,7 @@ const FLOORS = [
   'bus',
   'fault',
   'function',
+  'pci',
   'observe',
   'memory',
   'prng',
@@ -25,6 +26,7 @@ const FLOORS = [
 /** Floors that may not be imported from everywhere above: `only` lists who may, as path prefixes under src/. */
 const RESERVED: { floor: string; only: string[]; why: string }[] = [
   { floor: 'function', only: ['index', 'bus/embedded', 'fault'], why: 'the driver knows a function only through the bus' },
+  { floor: 'pci', only: ['serve'], why: 'whoever puts a function on a PCI bus gives it its shell' },
   { floor: 'fault', only: ['index', 'cli', 'bus/embedded'], why: 'who has a plan gives it to its bus' },
   { floor: 'native', only: ['cli', 'mover', 'driver', 'bus', 'memory'], why: 'the function is pure and gets memory through its ports' },
   { floor: 'bus', only: ['index', 'cli', 'conform', 'offload', 'mover', 'driver'], why: 'a bus serves those above it' },
@@ -101,6 +103,8 @@ describe('imports run down the plan', () => {
     ['bus/vfio.ts', "export * from '../function/index.js';", 'through the bus'],
     ['bus/bus.ts', "new Worker(new URL('../mover/worker.js', import.meta.url));", 'above it'],
     ['spec/u64.ts', "import '../memory/window.js';", 'above it'],
+    ['pci/msix.ts', "import { SdxiFunction } from '../function/index.js';", 'above it'],
+    ['function/engine.ts', "import { PciFunction } from '../pci/index.js';", 'gives it its shell'],
     ['conform/rig.ts', "import { Ring } from '../driver/ring.js';", 'the suite drives'],
     ['memory/window.ts', "import koffi from 'koffi';", 'package koffi'],
     ['web/page.ts', '', 'no floor yet'],
