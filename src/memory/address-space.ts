@@ -15,6 +15,23 @@ const NOWHERE = new Window(new ArrayBuffer(0));
 const BUCKET_MAX = 512;
 
 /**
+ * Who has to be asked before bytes of a mapping are touched, and told after: memory that is a copy of somebody else's, or whose changes
+ * are logged. What {@link access} was asked for may be read and changed until the function's step is over.
+ */
+export interface MappingWatch {
+  /**
+   * Before a structure of `length` bytes is read or changed in place.
+   * @param access bits of {@link Access}
+   * @returns false: it cannot be accessed
+   */
+  access(mapping: Mapping, address: number, length: number, access: number): boolean;
+  /** Before `length` bytes of data are read. @returns false: they cannot be had */
+  read(mapping: Mapping, address: number, length: number): boolean;
+  /** After `length` bytes of data were written. @returns false: they did not arrive */
+  wrote(mapping: Mapping, address: number, length: number): boolean;
+}
+
+/**
  * One contiguous piece of an address space that lies in one window. Whoever has found a mapping may keep it: once it is
  * removed its range is empty, so {@link covers} says no and nothing can be reached through it.
  *
@@ -33,8 +50,10 @@ export class Mapping {
   u32: Uint32Array;
   i32: Int32Array;
   i64: BigInt64Array;
+  /** Asked and told of every access, if there is one. */
+  watch: MappingWatch | undefined;
 
-  constructor(start: number, length: number, access: number, window: Window, offset: number) {
+  constructor(start: number, length: number, access: number, window: Window, offset: number, watch?: MappingWatch) {
     this.start = start;
     this.end = start + length;
     this.access = access;
@@ -44,12 +63,32 @@ export class Mapping {
     this.u32 = window.u32;
     this.i32 = window.i32;
     this.i64 = window.i64;
+    this.watch = watch;
   }
 
-  /** True when all of [address, address + length) may be accessed this way through this mapping. */
+  /**
+   * True when all of [address, address + length) may be accessed this way through this mapping: for structures, each time before they are
+   * touched, because a watch may have to bring them.
+   */
   covers(address: number, length: number, access: number): boolean {
     // Differences below 2^53 are exact; `address + length` need not be.
-    return address >= this.start && length <= this.end - address && (this.access & access) === access;
+    const inside = address >= this.start && length <= this.end - address && (this.access & access) === access;
+    return inside && (this.watch === undefined || this.watch.access(this, address, length, access));
+  }
+
+  /** True when data at `address` may be accessed this way: what is moved there is asked for with {@link fetch} and told with {@link sent}. */
+  holds(address: number, access: number): boolean {
+    return address >= this.start && address < this.end && (this.access & access) === access;
+  }
+
+  /** Before data is read. @returns false: it cannot be had */
+  fetch(address: number, length: number): boolean {
+    return this.watch === undefined || this.watch.read(this, address, length);
+  }
+
+  /** After data was written. @returns false: it did not arrive */
+  sent(address: number, length: number): boolean {
+    return this.watch === undefined || this.watch.wrote(this, address, length);
   }
 
   /** Makes the mapping empty for everyone who still holds it. */
@@ -57,6 +96,7 @@ export class Mapping {
     this.start = Number.POSITIVE_INFINITY;
     this.end = Number.NEGATIVE_INFINITY;
     this.access = 0;
+    this.watch = undefined;
     this.u8 = NOWHERE.u8;
     this.u32 = NOWHERE.u32;
     this.i32 = NOWHERE.i32;
@@ -129,9 +169,10 @@ export class AddressSpace {
 
   /**
    * Grants `length` bytes at `address`, which are the bytes of `window` from `offset` on. More than 2 GiB are given as several windows.
+   * @param watch asked and told of every access
    * @throws SdxiError ERR_SDXI_MAPPING when the range is empty, wraps, overlaps another or is not congruent with its memory modulo 8.
    */
-  map(address: number, length: number, access: number, window: Window, offset = 0): Mapping {
+  map(address: number, length: number, access: number, window: Window, offset = 0, watch?: MappingWatch): Mapping {
     const bad = (why: string, hint: string): never => {
       throw new SdxiError('ERR_SDXI_MAPPING', `cannot map ${length} bytes at 0x${address.toString(16)}: ${why}`, {
         hint,
@@ -154,7 +195,7 @@ export class AddressSpace {
     if ((previous && previous.end > address) || (next && next.start < address + length)) {
       bad('part of it is mapped already', 'unmap the old range first');
     }
-    const mapping = new Mapping(address, length, access, window, offset);
+    const mapping = new Mapping(address, length, access, window, offset, watch);
     if (this.blocked) mapping.access = 0;
     bucket.splice(index, 0, mapping);
     if (index === 0) this.firsts[at] = address;
@@ -195,6 +236,12 @@ export class AddressSpace {
     this.buckets = [];
     this.firsts = [];
     this.size = 0;
+  }
+
+  /** Whether any byte of a range is mapped. */
+  overlaps(address: number, length: number): boolean {
+    for (const mapping of this.from(address)) return mapping.start < address + length;
+    return false;
   }
 
   /** The mapping that holds `address`, whatever it allows. */

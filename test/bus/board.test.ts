@@ -1,7 +1,7 @@
 /** What engine threads of one fabric show each other. Ref §7.1 item 3. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Board, MEMBERS_MAX, type Notice } from '../../src/bus/embedded/fabric/board.js';
+import { Board, MEMBERS_MAX, type Notice } from '../../src/fabric/board.js';
 
 const notices: fc.Arbitrary<Notice> = fc.record({
   sfunc: fc.integer({ min: 1, max: 0xffff }),

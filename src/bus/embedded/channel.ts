@@ -5,7 +5,6 @@
  * Order: every operation below that publishes something is a sequentially consistent atomic, so what a thread did before it
  * (descriptors, Write_Index) is seen by whoever sees it.
  */
-import { availableParallelism } from 'node:os';
 import { ArgumentError } from '../../errors.js';
 
 /** What the layout depends on. */
@@ -78,18 +77,6 @@ const COUNTERS = TEXT + TEXT_BYTES / 4;
 const CALL = COUNTERS + COUNTERS_MAX * 2;
 
 const lines = (words: number): number => Math.ceil(words / LINE) * LINE;
-
-const pause = (Atomics as unknown as { pause?: () => void }).pause ?? (() => {});
-
-/** Without a second processor whoever is waited for cannot run while we spin. */
-export const CAN_SPIN = availableParallelism() > 1;
-
-/** A moment between two looks at a shared word. */
-export function relax(word: Int32Array): void {
-  if (CAN_SPIN) pause();
-  // Nobody notifies this word: 50 µs in which another thread may have the processor.
-  else Atomics.wait(word, REASON_BYTES, Atomics.load(word, REASON_BYTES), 0.05);
-}
 
 /** One end of the channel; any number of threads may hold one. */
 export class Channel {

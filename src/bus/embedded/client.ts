@@ -1,8 +1,9 @@
 import { BusLostError, ClosedError, SdxiError, type SdxiErrorCode, TimeoutError } from '../../errors.js';
+import { CAN_SPIN, relax } from '../../memory/spin.js';
 import { BAR0_BYTES } from '../../spec/limits.js';
 import type { WaitOptions } from '../bus.js';
 import { checkDoorbellValue, checkOffset, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
-import { CAN_SPIN, Channel, type ChannelShape, Life, Op, relax, Slot } from './channel.js';
+import { Channel, type ChannelShape, Life, Op, Slot } from './channel.js';
 import { sleepOnChannel } from './sleep.js';
 
 /** All that another thread needs to reach the same function: may be posted to a worker. */
@@ -168,7 +169,7 @@ export class EmbeddedClient {
       this.check();
       for (let look = 0; look < 16; look++) {
         if (condition()) return true;
-        relax(this.channel.words);
+        relax();
       }
       if (performance.now() >= deadline) return condition();
     }
@@ -222,7 +223,7 @@ export class EmbeddedClient {
     const { words, lock } = this.channel;
     if (Atomics.compareExchange(words, lock, 0, 1) === 0) return;
     for (let look = 0; CAN_SPIN && look < 200; look++) {
-      relax(words);
+      relax();
       if (Atomics.load(words, lock) === 0 && Atomics.compareExchange(words, lock, 0, 1) === 0) return;
     }
     // The holder gives up after one timeout; whoever stands in line waits a second one for it.
@@ -255,7 +256,7 @@ export class EmbeddedClient {
       do {
         for (let look = 0; look < 64; look++) {
           if (Atomics.load(words, slot) === Slot.DONE) return;
-          relax(words);
+          relax();
         }
       } while (performance.now() < until);
     }

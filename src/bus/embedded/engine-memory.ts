@@ -1,10 +1,10 @@
 import { SdxiError } from '../../errors.js';
 import { type Access, AddressSpaces, NO_PASID } from '../../memory/address-space.js';
+import { MappingLedger } from '../../memory/ledger.js';
 import { PAGE_BYTES } from '../../memory/region.js';
 import { WINDOW_MAX, Window } from '../../memory/window.js';
 import type { MapRequest } from '../bus.js';
 import { checkMapRequest } from '../checks.js';
-import { MappingLedger } from './ledger.js';
 
 /** A mapping as numbers, which is all that can cross to the engine's thread. */
 export interface MapNumbers {

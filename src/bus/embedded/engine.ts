@@ -3,14 +3,16 @@
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { SdxiError } from '../../errors.js';
+import { Board } from '../../fabric/board.js';
+import { ThreadFabric } from '../../fabric/thread-fabric.js';
 import { FaultPlan } from '../../fault/index.js';
 import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
 import type { FunctionPorts } from '../../function/ports.js';
-import { CAN_SPIN, Channel, type ChannelShape, COUNTERS_MAX, Life, Op, OWN, relax, TEXT_BYTES } from './channel.js';
+import { CAN_SPIN, relax } from '../../memory/spin.js';
+import { Channel, type ChannelShape, COUNTERS_MAX, Life, Op, OWN, TEXT_BYTES } from './channel.js';
 import { EngineMemory } from './engine-memory.js';
-import { Board } from './fabric/board.js';
-import { type MemberShare, ThreadFabric } from './fabric/thread-fabric.js';
+import { EmbeddedMember, type MemberShare } from './fabric/member.js';
 import { SnapshotTransfer } from './snapshot-transfer.js';
 
 /** What the engine is started with. */
@@ -62,6 +64,7 @@ class Engine {
   private readonly fn: SdxiFunction;
   private readonly transfer = new SnapshotTransfer();
   private readonly fabric: ThreadFabric | undefined;
+  private readonly members = new Map<number, EmbeddedMember>();
   private readonly ring: (context: number, value: number) => void;
   /** Those of the virtual functions, whose loop this one runs. */
   private readonly virtual: readonly Engine[];
@@ -142,7 +145,7 @@ class Engine {
       do {
         for (let look = 0; look < 32; look++) {
           if (channel.calledNow) return;
-          relax(channel.words);
+          relax();
         }
       } while (performance.now() < until);
     }
@@ -189,13 +192,13 @@ class Engine {
         this.publish();
         break;
       case Op.MEET:
-        this.fabric?.meet(receiveMessageOnPort(parentPort as MessagePort)?.message as MemberShare);
+        this.meet(receiveMessageOnPort(parentPort as MessagePort)?.message as MemberShare);
         break;
       case Op.FAULTS:
         status = this.try(() => this.setFaults(channel.readText(channel.status)));
         break;
       case Op.PART:
-        this.fabric?.part(first);
+        this.part(first);
         break;
       case Op.SNAPSHOT:
         status = this.try(() => this.transfer.send(channel, () => fn.snapshot()));
@@ -225,6 +228,17 @@ class Engine {
     });
   }
 
+  private meet(share: MemberShare): void {
+    const member = new EmbeddedMember(share);
+    this.members.set(share.index, member);
+    this.fabric?.meet(member);
+  }
+
+  private part(index: number): void {
+    this.members.delete(index);
+    this.fabric?.part(index);
+  }
+
   private setFaults(text: string): void {
     const plan = new FaultPlan(text);
     this.fn.setFaults(plan.active ? plan : undefined);
@@ -233,7 +247,9 @@ class Engine {
   /** Memory of this function, or of another one of its fabric. */
   private memoryAt(owner: number): EngineMemory {
     if (owner === OWN || this.fabric === undefined) return this.memory;
-    return this.fabric.memoryOf(owner);
+    const member = this.members.get(owner);
+    if (member === undefined) throw new RangeError(`there is no member ${owner} in this fabric`);
+    return member.mappings;
   }
 
   /** Runs what may be refused. @returns the status: 0, or the bytes of the error's description in the channel's text */

@@ -5,6 +5,7 @@ import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
 import type { FunctionPorts } from '../../function/ports.js';
 import { NO_PASID } from '../../memory/address-space.js';
+import { MappingLedger } from '../../memory/ledger.js';
 import type { Region } from '../../memory/region.js';
 import { BAR0_BYTES, bar2Bytes, doorbellStride } from '../../spec/limits.js';
 import type { FunctionSnapshot } from '../../spec/snapshot.js';
@@ -13,7 +14,6 @@ import { checkDoorbellValue, checkOffset, checkRange, checkRegisterValue, checkS
 import type { Snapshotting } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
-import { MappingLedger } from './ledger.js';
 import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen, memberUri } from './options.js';
 import { POLL_MS, TIMER_MS } from './sleep.js';
 import { Vectors } from './vectors.js';

@@ -1,7 +1,8 @@
 import { setImmediate as nextTurn, setTimeout as pauseFor } from 'node:timers/promises';
 import { AbortError, TimeoutError } from '../../errors.js';
+import { CAN_SPIN, relax } from '../../memory/spin.js';
 import type { WaitOptions } from '../bus.js';
-import { CAN_SPIN, type Channel, relax } from './channel.js';
+import type { Channel } from './channel.js';
 
 /** A lone wait looks so long without letting go of the thread: a hot round trip ends within. */
 export const SPIN_MS = 0.005;
@@ -52,7 +53,7 @@ export async function sleepOnChannel(
   if (alone && CAN_SPIN && mode !== 'interrupt') {
     const until = Math.min(start + SPIN_MS, deadline);
     do {
-      relax(words);
+      relax();
       if (condition()) return;
     } while (performance.now() < until);
   }

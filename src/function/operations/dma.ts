@@ -56,9 +56,20 @@ function destinationAt(context: FunctionContext, space: AddressSpace, address: n
   return map;
 }
 
+/** The mapping that allows a byte of data to be accessed, whatever a watch makes of it. */
+function dataAt(space: AddressSpace | undefined, address: number, access: number): Mapping | undefined {
+  const map = space?.at(address);
+  return map?.holds(address, access) ? map : undefined;
+}
+
 /** Notes the failure of a data buffer at one address (step 10). */
 function failBuffer(core: Core, space: AddressSpace | undefined, address: number, operand: number): typeof Outcome.FAILED {
   return core.failAccess(ErrorStep.DSC_BUF, space, address, 1, operand);
+}
+
+/** Notes that bytes of a data buffer could be reached, and did not come or go: their access is refused. */
+function failTransfer(core: Core, address: number, operand: number): typeof Outcome.FAILED {
+  return core.fail(ErrorStep.DSC_BUF, SubStep.DAF, operand, address);
 }
 
 /** The function that an operand lies in stopped or took its consent back in the middle of the operation: the access is refused (S-99, S-112). */
@@ -92,6 +103,7 @@ export function copyAtOnce(core: Core, context: FunctionContext, slot: Uint32Arr
   if (sourceMap === undefined || destinationMap === undefined) return 0;
   if (size > sourceMap.end - from || size > destinationMap.end - to) return 0;
   if ((sourceMap.access & Access.READ) === 0 || (destinationMap.access & Access.WRITE) === 0) return 0;
+  if (sourceMap.watch !== undefined || destinationMap.watch !== undefined) return 0;
   moveBytes(sourceMap, from, destinationMap, to, size);
   core.counters.bytes += size;
   return size;
@@ -138,8 +150,8 @@ function measure(core: Core, context: FunctionContext, source: AddressSpace, des
   for (let looks = 0; looks < MAPPINGS_PER_TURN && context.measured < context.total; looks++) {
     const from = context.sourceAddress + context.measured;
     const to = context.destinationAddress + context.measured;
-    const sourceMap = source.find(from, 1, Access.READ);
-    const destinationMap = destination.find(to, 1, Access.WRITE);
+    const sourceMap = dataAt(source, from, Access.READ);
+    const destinationMap = dataAt(destination, to, Access.WRITE);
     if (!sourceMap || !destinationMap) {
       context.total = context.measured;
       // Why, as it is now: by the time of the report the hole may be mapped.
@@ -161,7 +173,7 @@ export function copySlice(core: Core, context: FunctionContext): Outcome {
   if (!destination) {
     // The source is read before the destination is written (S-44).
     const from = context.sourceAddress;
-    const readable = source.find(from, 1, Access.READ) !== undefined;
+    const readable = dataAt(source, from, Access.READ) !== undefined;
     return readable ? failBuffer(core, undefined, context.destinationAddress, 1) : failBuffer(core, source, from, 0);
   }
   if (context.backward && !measure(core, context, source, destination)) return Outcome.MORE;
@@ -182,19 +194,30 @@ export function copySlice(core: Core, context: FunctionContext): Outcome {
   return Outcome.DONE;
 }
 
+/** Moves a piece, and asks and tells whoever watches the two mappings. @returns its length, or -1 after {@link Core.fail} */
+function movePiece(core: Core, from: Mapping, fromAddress: number, to: Mapping, toAddress: number, length: number): number {
+  if (!from.fetch(fromAddress, length)) {
+    failTransfer(core, fromAddress, 0);
+    return -1;
+  }
+  moveBytes(from, fromAddress, to, toAddress, length);
+  if (to.sent(toAddress, length)) return length;
+  failTransfer(core, toAddress, 1);
+  return -1;
+}
+
 /** Copies one piece that lies in one mapping on each side. @returns its length, or -1 after {@link Core.fail} */
 function copyPiece(core: Core, context: FunctionContext, source: AddressSpace, destination: AddressSpace, left: number): number {
   const from = context.sourceAddress + context.done;
   const to = context.destinationAddress + context.done;
   const sourceMap = sourceAt(context, source, from);
   const destinationMap = destinationAt(context, destination, to);
-  if (!sourceMap?.covers(from, 1, Access.READ) || !destinationMap?.covers(to, 1, Access.WRITE)) {
+  if (!sourceMap?.holds(from, Access.READ) || !destinationMap?.holds(to, Access.WRITE)) {
     failAt(core, context, source, destination, context.done);
     return -1;
   }
   const length = Math.min(left, sourceMap.end - from, destinationMap.end - to);
-  moveBytes(sourceMap, from, destinationMap, to, length);
-  return length;
+  return movePiece(core, sourceMap, from, destinationMap, to, length);
 }
 
 /** As {@link copyPiece}, the last piece that is still to be moved. */
@@ -204,13 +227,12 @@ function copyPieceBackward(core: Core, context: FunctionContext, source: Address
   const to = context.destinationAddress + end;
   const sourceMap = sourceAt(context, source, from - 1);
   const destinationMap = destinationAt(context, destination, to - 1);
-  if (!sourceMap?.covers(from - 1, 1, Access.READ) || !destinationMap?.covers(to - 1, 1, Access.WRITE)) {
+  if (!sourceMap?.holds(from - 1, Access.READ) || !destinationMap?.holds(to - 1, Access.WRITE)) {
     failAt(core, context, source, destination, end - 1);
     return -1;
   }
   const length = Math.min(left, from - sourceMap.start, to - destinationMap.start);
-  moveBytes(sourceMap, from - length, destinationMap, to - length, length);
-  return length;
+  return movePiece(core, sourceMap, from - length, destinationMap, to - length, length);
 }
 
 /** Which side fails at this offset: data read before data write (S-44). */
@@ -222,7 +244,7 @@ function failAt(
   offset: number,
 ): typeof Outcome.FAILED {
   const from = context.sourceAddress + offset;
-  if (!source.find(from, 1, Access.READ)) return failBuffer(core, source, from, 0);
+  if (!dataAt(source, from, Access.READ)) return failBuffer(core, source, from, 0);
   return failBuffer(core, destination, context.destinationAddress + offset, 1);
 }
 
@@ -262,12 +284,16 @@ function readBytes(core: Core, context: FunctionContext, space: AddressSpace | u
     return false;
   }
   for (let done = 0; done < length; ) {
-    const map = space.find(address + done, 1, Access.READ);
+    const map = dataAt(space, address + done, Access.READ);
     if (!map) {
       failBuffer(core, space, address + done, 0);
       return false;
     }
     const piece = Math.min(length - done, map.end - address - done);
+    if (!map.fetch(address + done, piece)) {
+      failTransfer(core, address + done, 0);
+      return false;
+    }
     const start = address + done + map.shift;
     context.block.set(map.u8.subarray(start, start + piece), done);
     done += piece;
@@ -287,7 +313,7 @@ export function fillSlice(core: Core, context: FunctionContext): Outcome {
   while (context.done < sliceEnd) {
     const to = context.destinationAddress + context.done;
     const map = destinationAt(context, space, to);
-    if (!map?.covers(to, 1, Access.WRITE)) return failBuffer(core, space, to, 1);
+    if (!map?.holds(to, Access.WRITE)) return failBuffer(core, space, to, 1);
     const phase = context.done % REPCOPY_BLOCK;
     const room = Math.min(sliceEnd - context.done, map.end - to);
     const start = to + map.shift;
@@ -298,6 +324,7 @@ export function fillSlice(core: Core, context: FunctionContext): Outcome {
       length = Math.min(room, REPCOPY_BLOCK - phase);
       map.u8.set(length === REPCOPY_BLOCK ? block : block.subarray(phase, phase + length), start);
     }
+    if (!map.sent(to, length)) return failTransfer(core, to, 1);
     context.done += length;
     core.counters.bytes += length;
   }
@@ -317,10 +344,11 @@ export function writeImmediate(core: Core, context: FunctionContext): Outcome {
   const to = descriptor[5] * TWO32 + descriptor[4];
   const data = new Uint8Array(descriptor.buffer, IMMEDIATE, size);
   for (let done = 0; done < size; ) {
-    const map = space?.find(to + done, 1, Access.WRITE);
+    const map = dataAt(space, to + done, Access.WRITE);
     if (!map) return failBuffer(core, space, to + done, 0);
     const piece = Math.min(size - done, map.end - to - done);
     map.u8.set(data.subarray(done, done + piece), to + done + map.shift);
+    if (!map.sent(to + done, piece)) return failTransfer(core, to + done, 0);
     done += piece;
   }
   core.counters.bytes += size;

@@ -1,10 +1,10 @@
 import { ArgumentError, BusLostError, ClosedError } from '../../../errors.js';
+import { Board, MEMBERS_MAX } from '../../../fabric/board.js';
 import type { FunctionConfig } from '../../../function/config.js';
 import { Fabric, handleTaken } from '../../../function/fabric.js';
 import type { Region } from '../../../memory/region.js';
 import type { MapNumbers } from '../engine-memory.js';
-import { Board, MEMBERS_MAX } from './board.js';
-import type { MemberShare } from './thread-fabric.js';
+import type { MemberShare } from './member.js';
 
 /** What the hub asks of a member: requests to its engine, and what it has mapped. */
 export interface Member {

@@ -3,7 +3,7 @@
  * SharedArrayBuffer. The first is written by the member's engine whenever what others may rely on has changed, the second
  * whenever it begins or ends a step.
  */
-import { FunctionState } from '../../../spec/codes.js';
+import { FunctionState } from '../spec/codes.js';
 
 /** Functions that a fabric can have. */
 export const MEMBERS_MAX = 64;

@@ -1,4 +1,4 @@
-import { SdxiError } from '../../errors.js';
+import { SdxiError } from '../errors.js';
 
 /** What was mapped, as it was mapped: one note per mapping, found by exact range in O(1). Mappings do not overlap. */
 export class MappingLedger<T> {

@@ -1,22 +1,31 @@
-import { EntryCache } from '../../../function/cache.js';
-import type { Peer } from '../../../function/fabric.js';
-import type { FabricPort, InterruptPort } from '../../../function/ports.js';
-import type { AddressSpaces } from '../../../memory/address-space.js';
-import type { FunctionState } from '../../../spec/codes.js';
-import { Channel, type ChannelShape, Life, relax } from '../channel.js';
-import { EngineMemory } from '../engine-memory.js';
+import { EntryCache } from '../function/cache.js';
+import type { Peer } from '../function/fabric.js';
+import type { FabricPort, InterruptPort } from '../function/ports.js';
+import type { AddressSpaces } from '../memory/address-space.js';
+import { relax } from '../memory/spin.js';
+import type { FunctionState } from '../spec/codes.js';
 import type { Board, Notice } from './board.js';
 
 /** How long a step of another engine may take when its end is waited for: some 30 µs, unless its thread is gone or does not get the processor. */
 const STEP_MS = 500;
 
-/** What an engine is told about another member. */
-export interface MemberShare {
+/** Another member as this engine reaches it, apart from what the board shows. */
+export interface MemberEnd {
   readonly index: number;
-  readonly buffer: SharedArrayBuffer;
-  readonly shape: ChannelShape;
+  /** Its memory, mapped for this engine. */
+  readonly memory: AddressSpaces;
+  /** Its interrupts. */
+  readonly interrupts: InterruptPort;
   /** It may keep copies of its RKey entries. */
   readonly caches: boolean;
+  /** Its engine runs. */
+  running(): boolean;
+  /** Its engine does not do what it has to. */
+  fail(reason: string): void;
+  /** This engine begins a step: what the member has mapped and unmapped by now holds. */
+  beginStep?(): void;
+  /** This engine has ended a step. */
+  endStep?(): void;
 }
 
 const emptyNotice = (): Notice => ({
@@ -36,22 +45,18 @@ const emptyNotice = (): Notice => ({
  * its own. All but state and epoch are of the moment of the last {@link look}.
  */
 class RemotePeer implements Peer {
-  readonly mappings = new EngineMemory();
-  readonly channel: Channel;
-  readonly interrupts: InterruptPort;
+  readonly end: MemberEnd;
   readonly copies: EntryCache | undefined;
   private readonly board: Board;
   private readonly index: number;
   private readonly notice = emptyNotice();
 
-  constructor(board: Board, { index, buffer, shape, caches }: MemberShare) {
+  constructor(board: Board, end: MemberEnd) {
     this.board = board;
-    this.index = index;
-    const channel = new Channel(shape, buffer);
-    this.channel = channel;
-    this.interrupts = { vectors: shape.vectors, raise: (vector) => channel.raise(vector) };
+    this.end = end;
+    this.index = end.index;
     // An RKEY_UPD of the member shows in its epoch, and nothing else is known of it here.
-    this.copies = caches ? new EntryCache('sticky') : undefined;
+    this.copies = end.caches ? new EntryCache('sticky') : undefined;
   }
 
   look(): this {
@@ -98,7 +103,11 @@ class RemotePeer implements Peer {
   }
 
   get memory(): AddressSpaces {
-    return this.mappings.spaces;
+    return this.end.memory;
+  }
+
+  get interrupts(): InterruptPort {
+    return this.end.interrupts;
   }
 }
 
@@ -154,6 +163,11 @@ export class ThreadFabric implements FabricPort {
   /** @see FabricPort.revoked */
   revoked(): void {
     this.publish();
+    this.quiesce();
+  }
+
+  /** Returns when every other engine has left the step that it was in. */
+  quiesce(): void {
     const again = this.inStep;
     if (again) this.end();
     for (const [index, peer] of this.peers) this.awaitStep(index, peer);
@@ -165,9 +179,12 @@ export class ThreadFabric implements FabricPort {
   begin(): void {
     this.inStep = true;
     this.board.turnStep(this.index);
+    // After that: whoever unmaps something says so first, and looks at the step afterwards.
+    for (const { end } of this.peers.values()) end.beginStep?.();
   }
 
   end(): void {
+    for (const { end } of this.peers.values()) end.endStep?.();
     this.board.turnStep(this.index);
     this.inStep = false;
   }
@@ -191,35 +208,28 @@ export class ThreadFabric implements FabricPort {
     this.board.publish(this.index, shown);
   }
 
-  meet(share: MemberShare): void {
-    this.peers.set(share.index, new RemotePeer(this.board, share));
+  meet(end: MemberEnd): void {
+    this.peers.set(end.index, new RemotePeer(this.board, end));
   }
 
   part(index: number): void {
     this.peers.delete(index);
   }
 
-  /** Where this engine maps memory of another member. @throws RangeError when it does not know it */
-  memoryOf(index: number): EngineMemory {
-    const peer = this.peers.get(index);
-    if (peer === undefined) throw new RangeError(`there is no member ${index} in this fabric`);
-    return peer.mappings;
-  }
-
-  private awaitStep(index: number, { channel }: RemotePeer): void {
+  private awaitStep(index: number, { end }: RemotePeer): void {
     const { board } = this;
     const step = board.step(index);
     if ((step & 1) === 0) return;
     for (let look = 0; look < 1000; look++) {
       if (board.step(index) !== step) return;
-      relax(board.words);
+      relax();
     }
     const deadline = performance.now() + STEP_MS;
-    while (board.step(index) === step && channel.life === Life.RUNNING) {
+    while (board.step(index) === step && end.running()) {
       // Nobody notifies: whoever ends a step has better things to do.
       Atomics.wait(board.words, board.stepWord(index), step, 0.05);
       if (performance.now() >= deadline)
-        channel.fail(`it did not end a step within ${STEP_MS} ms while another function of its fabric took consent back`);
+        end.fail(`it did not end a step within ${STEP_MS} ms while another function of its fabric took consent back`);
     }
   }
 }

@@ -1,0 +1,2 @@
+export { qemuArguments } from './qemu.js';
+export { FUNCTIONS_MAX, type ServeOptions, Server, serve } from './server.js';
