@@ -1,12 +1,12 @@
 import { BusLostError, ClosedError, SdxiError } from '../../errors.js';
 import { NO_PASID } from '../../memory/address-space.js';
+import { MappingLedger } from '../../memory/ledger.js';
 import { allocateRegion, type Region } from '../../memory/region.js';
 import { BAR0_BYTES } from '../../spec/limits.js';
 import { Reg } from '../../spec/registers.js';
 import type { Bus, MapRequest, MemoryAdvice, WaitOptions } from '../bus.js';
 import { checkDoorbellValue, checkOffset, checkRange, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
 import { mapNumbers } from '../embedded/engine-memory.js';
-import { MappingLedger } from '../embedded/ledger.js';
 import { admit } from './admission.js';
 import { VfioDevice } from './device.js';
 import { closeFiles, openFunction, type VfioFiles } from './group.js';
