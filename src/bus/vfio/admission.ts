@@ -44,9 +44,9 @@ export function admit(host: Host, address: string): PciFunction & { readonly gro
   if (found.group === undefined) throw noIommu(host, found);
   if (found.driver !== VFIO_DRIVER) {
     const who = found.driver === undefined ? 'has no driver' : `belongs to the driver ${found.driver}`;
-    throw new SdxiError('ERR_SDXI_STATE', `${address} ${who}, and not to ${VFIO_DRIVER}`, {
+    throw new SdxiError('ERR_SDXI_STATE', `${address} ${who}: a vfio: bus needs it bound to ${VFIO_DRIVER}`, {
       hint: `as root: ${bindCommands(found).join('; ')}`,
-      fields: { ...fields, driver: found.driver, commands: bindCommands(found) },
+      fields: { ...fields, driver: found.driver },
     });
   }
   return { ...found, group: found.group };

@@ -87,14 +87,11 @@ describe('a PCI function that cannot be opened says why, and what helps', () => 
   it('bound to another driver: prints the commands, in order, and runs none', () => {
     const machine = host([{ address: ADDRESS, driver: 'sdxi', group: 7 }]);
     const error = thrown(() => admit(machine, ADDRESS));
-    expect(error).toMatchObject({ code: 'ERR_SDXI_STATE', message: `${ADDRESS} belongs to the driver sdxi, and not to vfio-pci` });
-    expect(error.fields.commands).toEqual([
-      'modprobe vfio-pci',
-      `echo vfio-pci > /sys/bus/pci/devices/${ADDRESS}/driver_override`,
-      `echo ${ADDRESS} > /sys/bus/pci/devices/${ADDRESS}/driver/unbind`,
-      `echo ${ADDRESS} > /sys/bus/pci/drivers_probe`,
-    ]);
-    for (const command of error.fields.commands as string[]) expect(error.hint).toContain(command);
+    expect(error).toMatchObject({
+      code: 'ERR_SDXI_STATE',
+      message: `${ADDRESS} belongs to the driver sdxi: a vfio: bus needs it bound to vfio-pci`,
+      hint: `as root: modprobe vfio-pci; echo vfio-pci > /sys/bus/pci/devices/${ADDRESS}/driver_override; echo ${ADDRESS} > /sys/bus/pci/devices/${ADDRESS}/driver/unbind; echo ${ADDRESS} > /sys/bus/pci/drivers_probe`,
+    });
     expect(machine.sysfs.find(ADDRESS)?.driver).toBe('sdxi');
   });
 
