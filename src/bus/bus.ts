@@ -15,11 +15,13 @@ export interface MapRequest {
   pasid?: number;
 }
 
-/** What memory suits a bus; whoever allocates may do otherwise. */
+/** What memory suits a bus, and what the bus makes of it; whoever allocates may do otherwise. */
 export interface MemoryAdvice {
   /** How much to map at once, where small pieces are cut out of it: mapping may be slow, and pinned memory may be scarce. */
   readonly chunkBytes?: number;
   readonly source?: RegionSource;
+  /** What is granted for writing alone may be readable, too: not every IOMMU tells the two apart. */
+  readonly writeOnlyIsReadable?: boolean;
 }
 
 export interface WaitOptions {

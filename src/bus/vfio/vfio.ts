@@ -97,6 +97,7 @@ export class VfioBus implements Bus {
     const { hugepages, arenaBytes } = settings;
     this.memoryAdvice = {
       chunkBytes: arenaBytes,
+      writeOnlyIsReadable: true,
       source: hugepages ? (byteLength) => allocateRegion(byteLength, 'sdxi-dma', { hugePages: true }) : undefined,
     };
     this.details = {
