@@ -76,7 +76,7 @@ class ServedFunction {
     this.life = new Int32Array(data.life);
     this.log = new ThreadLog(name, (line) => this.tell({ kind: 'log', line }));
     const log = (line: string) => this.log.line(line);
-    this.trace = data.trace === undefined ? undefined : new ServedTrace(data.trace, name);
+    this.trace = data.trace === undefined ? undefined : new ServedTrace(data.trace, name, (why) => log(`the trace has ended: ${why}`));
     this.group = data.group && new GroupMember(data.group, log);
     const { group, trace } = this;
     const dma: DmaPort = {
@@ -87,11 +87,11 @@ class ServedFunction {
     };
     this.memory = new GuestMemory({ allowShrinkable: data.allowShrinkable }, dma, {
       mapped: (held) => {
-        trace?.map(held.address, held.byteLength, held.access);
+        trace?.events.map(held.address, held.byteLength, held.access);
         group?.mapped(held);
       },
       unmapped: (held) => {
-        trace?.unmap(held.address, held.byteLength);
+        trace?.events.unmap(held.address, held.byteLength);
         group?.unmapped(held);
       },
     });
@@ -104,10 +104,7 @@ class ServedFunction {
         deliver: (vector) => this.interrupts.deliver(vector),
         beforeInterrupt: () => this.memory.deliver(),
         blocked: (on) => group?.blocked(on),
-        functionLevelReset: () => {
-          trace?.flr();
-          this.interrupts.deviceWasReset();
-        },
+        functionLevelReset: () => trace?.events.flr(),
       },
     );
     this.interrupts = new ClientInterrupts(this.device.pci, vectors);
@@ -235,10 +232,9 @@ class ServedFunction {
   }
 
   private reset(): void {
-    this.trace?.flr();
+    this.trace?.events.flr();
     this.migration.reset();
     this.device.reset();
-    this.interrupts.deviceWasReset();
   }
 
   close(): void {

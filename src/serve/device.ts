@@ -71,8 +71,17 @@ export class Device {
     return this.regionBytes(region) > 0 ? RegionFlag.READ | RegionFlag.WRITE : 0;
   }
 
+  /** A BAR that does not answer: memory space is off, or the function is in D3hot (S-95). The shell looks after its own. */
+  private silent(region: number): boolean {
+    return (region === Region.BAR0 || region === Region.BAR2) && !this.pci.memoryDecoding;
+  }
+
   /** Reads bytes that lie in the region. Longer reads act as ascending pieces of 8 bytes (S-100). */
   read(region: number, offset: number, into: Uint8Array): void {
+    if (this.silent(region)) {
+      into.fill(0xff);
+      return;
+    }
     switch (region) {
       case Region.BAR0:
         for (let at = 0; at < into.length; ) {
@@ -94,6 +103,7 @@ export class Device {
 
   /** Writes bytes that lie in the region. */
   write(region: number, offset: number, bytes: Uint8Array): void {
+    if (this.silent(region)) return;
     switch (region) {
       case Region.BAR0:
       case Region.BAR2:

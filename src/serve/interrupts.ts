@@ -23,7 +23,7 @@ const lone = (bits: number): boolean => bits !== 0 && (bits & (bits - 1)) === 0;
 
 /**
  * Where the interrupts of a device go: an eventfd of the client's for each vector. Those are the client's and outlive a reset of the
- * device, as with vfio-pci, which restores MSI-X after one; they end with the client.
+ * device (S-122); they end with the client.
  */
 export class ClientInterrupts {
   private readonly pci: PciFunction;
@@ -125,15 +125,9 @@ export class ClientInterrupts {
     this.pci.enableMsix(false);
   }
 
-  /** The device has been reset; who receives its interrupts has not. */
-  deviceWasReset(): void {
-    if (this.enabled) this.pci.enableMsix(true);
-    for (let vector = 0; vector < this.receivers.length; vector++)
-      if (this.receivers[vector] !== undefined) this.pci.setReceiver(vector, true);
-  }
-
   /** The client is gone. */
   clear(): void {
     for (const index of [Irq.MSIX, Irq.ERR, Irq.REQ]) this.disable(index);
+    this.pci.releaseInterrupts();
   }
 }

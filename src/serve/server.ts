@@ -11,6 +11,7 @@ import { type GroupShare, groupWords, type OtherShare } from './group.js';
 import { Life } from './life.js';
 import type { ThreadNews } from './news.js';
 import { type ListeningSocket, listenOn, stopListening } from './sockets.js';
+import { checkTrace } from './trace.js';
 
 /** What {@link serve} takes. */
 export interface ServeOptions {
@@ -173,6 +174,7 @@ function groupShares(places: readonly Place[], vectors: number): GroupShare[] | 
 export async function serve(options: ServeOptions): Promise<Server> {
   const { configs, vectors } = settings(options);
   const { socket, identity = {}, faults = '', allowShrinkableMemory = false, mapDoorbells = false, trace, onLog = () => {} } = options;
+  if (trace !== undefined) checkTrace(trace);
   const places: Place[] = [];
   try {
     configs.forEach((config, i) => {

@@ -1,6 +1,5 @@
 import { ArgumentError } from '../../errors.js';
-import { parseFunctionOptions } from '../../function/config.js';
-import { FUNCTIONS_MAX, qemuArguments, type Server, serve } from '../../serve/index.js';
+import { FUNCTIONS_MAX, parseFunctionOptions, qemuArguments, type Server, serve } from '../../serve/index.js';
 import { type CommandModule, withJson } from '../command.js';
 import { integerIn } from '../parse.js';
 import { interruptible } from '../signals.js';
