@@ -18,7 +18,7 @@ const APPLETS =
  * the command in base64. With `sdxi.console` on the kernel's command line there is a shell on the first instead.
  */
 const INIT = `#!/bin/sh
-export PATH=/bin HOME=/ TERM=linux
+export PATH=/bin HOME=/ TERM=linux NO_COLOR=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
@@ -113,7 +113,7 @@ function runtimePackages(): string[] {
 }
 
 /** Declarations, maps and texts take much of the space and run nowhere; nor do the sources that koffi comes with. */
-const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(src|vendor|doc)\//;
+const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt|c|cc|cpp|h|hh|inc|S|asm)$|\/koffi\/(vendor|doc)\//;
 
 function* ownFiles(): Generator<{ path: string; from: string }> {
   for (const folder of ['bin', 'dist', ...runtimePackages()]) {
