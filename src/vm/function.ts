@@ -1,13 +1,32 @@
-import { ArgumentError } from '../errors.js';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type ServeOptions, serve } from '../serve/index.js';
+
+/** A function for one guest, on a socket of its own. */
+export interface OwnFunction {
+  readonly socket: string;
+  /** Stops it and removes the socket. Idempotent. */
+  close(): Promise<void>;
+}
 
 /**
- * THE SEAM between a guest and the server: a function that `sdxi vm` starts for its guest when no socket was named.
- * There is none yet, and it says so.
- * @returns the socket of the function, and what stops it
- * @throws ArgumentError
+ * Serves a function for a guest for which no socket was named.
+ * @throws as {@link serve}
  */
-export async function ownFunction(): Promise<{ readonly socket: string; close(): Promise<void> }> {
-  throw new ArgumentError('the guest has no function to attach', {
-    hint: 'name the socket of one with --socket (sdxi serve --socket PATH makes it), or boot without a function: --no-function',
-  });
+export async function ownFunction(options: Omit<ServeOptions, 'socket' | 'functions'> = {}): Promise<OwnFunction> {
+  const folder = mkdtempSync(join(tmpdir(), 'sdxi-function-'));
+  try {
+    const server = await serve({ ...options, socket: join(folder, 'socket') });
+    return {
+      socket: server.sockets[0],
+      async close() {
+        await server.close();
+        rmSync(folder, { recursive: true, force: true });
+      },
+    };
+  } catch (error) {
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
+  }
 }
