@@ -44,7 +44,7 @@ export class ShadowWatch implements MappingWatch {
 
   /** Each step of a function ends with what changed in it being written back. */
   follow(fn: SdxiFunction): void {
-    for (const method of ['step', 'injectInternalError', 'setFaults'] as const) {
+    for (const method of ['step', 'freeze', 'thaw', 'injectInternalError', 'setFaults'] as const) {
       const original = (fn[method] as (argument: unknown) => unknown).bind(fn);
       Object.assign(fn, {
         [method]: (argument: unknown) => {

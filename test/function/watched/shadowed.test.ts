@@ -17,6 +17,7 @@ const FILES = [
   'fill',
   'holes',
   'interrupts',
+  'live',
   'loading',
   'order',
   'poll-invalid',
