@@ -10,6 +10,7 @@ import { demoCommand } from './commands/demo.js';
 import { faultCommand } from './commands/fault.js';
 import { infoCommand } from './commands/info.js';
 import { listCommand } from './commands/list.js';
+import { serveCommand } from './commands/serve.js';
 import { testCommand } from './commands/test.js';
 import { InterruptedError } from './signals.js';
 import { ExitCode, Terminal } from './terminal.js';
@@ -19,6 +20,7 @@ const COMMANDS: readonly CommandModule[] = [
   copyCommand,
   testCommand,
   conformCommand,
+  serveCommand,
   faultCommand,
   listCommand,
   infoCommand,

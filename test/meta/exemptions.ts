@@ -4,6 +4,4 @@
  */
 export const EXEMPTIONS: Readonly<Record<string, string>> = {
   'S-68': 'outside SDXI 1.0 and not modelled, by its own words',
-  'S-93': 'PCI: the place of the MSI-X table; the embedded bus has no BARs',
-  'S-95': 'PCI: identity and capabilities; the embedded bus has no configuration space',
 };
