@@ -114,24 +114,14 @@ export class Engine implements AdminHost {
       while (context.running && isUnderWay(context)) {
         if (turns >= budget || core.counters.bytes >= bytesLimit) return false;
         turns++;
-        this.finishSome(context, bytesLimit);
+        if (context.stop === 'hard' || context.work !== Work.NONE) this.turn(context, 1, bytesLimit);
+        else this.consumeOutOfOrder(context, 1, bytesLimit);
         if (this.waiting !== undefined) this.queue.push(this.waiting);
         this.waiting = undefined;
       }
       if (context.running && context.unpublished > 0 && !core.writeReadIndex(context)) this.retire.failStatus(context);
     }
     return true;
-  }
-
-  private finishSome(context: FunctionContext, bytesLimit: number): void {
-    if (context.stop === 'hard') {
-      this.stopping.finishStop(context);
-    } else if (context.work !== Work.NONE) {
-      this.settle(context, resume(this.core, context, this));
-      if (context.running && !isBusy(context)) this.queue.push(context);
-    } else {
-      this.consumeOutOfOrder(context, 1, bytesLimit);
-    }
   }
 
   /** Nothing is under way that {@link quiesce} would bring to an end. */

@@ -21,6 +21,8 @@ import { RESERVED } from './reserved.js';
 const U32 = 2 ** 32 - 1;
 const NUMBER_MAX = 0xffff;
 const CONTEXTS_MAX = NUMBER_MAX + 1;
+/** A fault plan may hold back more than one of each context. */
+const COMPLETIONS_MAX = 2 ** 20;
 /** Addresses are what 64 bits of a table say, exact or not: beyond 2^53 nothing is mapped (S-103). */
 const ADDRESS_MAX = 2 ** 64;
 /** vl of an entry. */
@@ -115,7 +117,7 @@ function running(value: unknown, path: string): LiveRunning {
     readIndex: index(from.readIndex, `${path}.readIndex`),
     concealed: optional(from.concealed, (it) => {
       const { shown, real } = object(it, `${path}.concealed`);
-      return { shown: whole(shown, `${path}.concealed.shown`, 0, ADDRESS_MAX), real: index(real, `${path}.concealed.real`) };
+      return { shown: whole(shown, `${path}.concealed.shown`, -ADDRESS_MAX, ADDRESS_MAX), real: index(real, `${path}.concealed.real`) };
     }),
     loaded: Object.fromEntries(
       Object.entries(LOADED).map(([name, [low, high, multiple]]) => [
@@ -213,14 +215,14 @@ export function parseLive(value: unknown): LiveState {
   );
   if (early.length > 0 && state !== FunctionState.INIT) bad('live.early');
   if (contexts.length > 0 && !BUSY.has(state)) bad('live.contexts');
-  if (resetAtStop && state !== FunctionState.STOPG_HD) bad('live.resetAtStop');
+  if (resetAtStop && state !== FunctionState.STOPG_HD && state !== FunctionState.ERROR) bad('live.resetAtStop');
   return {
     state,
     initLeft: whole(from.initLeft, 'live.initLeft', -1, 1_000_000),
     resetAtStop,
     early,
     contexts,
-    completions: list(from.completions, 'live.completions', CONTEXTS_MAX, completion),
+    completions: list(from.completions, 'live.completions', COMPLETIONS_MAX, completion),
     copies: optional(from.copies, (it) => copies(it, 'live.copies')),
   };
 }

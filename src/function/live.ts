@@ -1,4 +1,4 @@
-import type { LiveContext, LiveOperation, LiveRunning, LiveState } from '../spec/index.js';
+import { FunctionState, type LiveContext, type LiveOperation, type LiveRunning, type LiveState } from '../spec/index.js';
 import { completeLate } from './complete.js';
 import { FunctionContext, type TargetFailure, Work } from './context.js';
 import type { Core } from './core.js';
@@ -38,7 +38,8 @@ export function saveLive(core: Core, { initLeft, resetAtStop, early, isQueued }:
     // The plan that holds INIT back stays where it is.
     initLeft: Number.isFinite(initLeft) ? initLeft : 1,
     resetAtStop,
-    early,
+    // A stop that began in INIT forgets them.
+    early: core.registers.state === FunctionState.INIT ? early : [],
     contexts,
     completions: core.held.completions,
     copies: core.copies?.save(),

@@ -218,6 +218,29 @@ describe('states of the function (S-125)', () => {
     expect([other.fn.state, other.reg(Reg.CXT_L2)]).toEqual([FunctionState.STOP, 0n]);
   });
 
+  it('a stop that began in INIT forgets the doorbells of INIT', () => {
+    const config = { initDelay: 5 };
+    const rig = new Rig(config);
+    rig.prepare(1, { state: RUN });
+    rig.program();
+    rig.setReg(Reg.CTL0, 3);
+    rig.fn.ringDoorbell(1, 1);
+    rig.setReg(Reg.CTL0, 1);
+    expect(thawed(moved(rig, config)).fn.state).toBe(FunctionState.STOP);
+  });
+
+  it('ERROR in the middle of a stop that was to end in a reset', () => {
+    const rig = new Rig();
+    rig.activate();
+    rig.setReg(Reg.CTL0, 0);
+    rig.fn.injectInternalError();
+    const other = thawed(moved(rig));
+    expect(other.fn.state).toBe(FunctionState.ERROR);
+    other.setReg(Reg.CTL0, 1);
+    other.setReg(Reg.CTL0, 0);
+    expect([other.fn.state, other.reg(Reg.CXT_L2)]).toEqual([FunctionState.STOP, 0n]);
+  });
+
   it('ERROR stays ERROR', () => {
     const rig = new Rig();
     rig.activate();

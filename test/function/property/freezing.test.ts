@@ -6,6 +6,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { FunctionConfig } from '../../../src/function/config.js';
 import { LAYOUT, type Rig } from '../rig.js';
+import { setups } from './estate.js';
+import { Lockstep } from './lockstep.js';
+import { programs } from './program.js';
+import { Violation } from './reference-context.js';
 import { event, options, World, type Event as WorldEvent } from './world.js';
 
 const RUNS = Number(process.env.SDXI_RUNS ?? 0);
@@ -53,6 +57,33 @@ function outcome(rig: Rig) {
   return { memory, records: rig.records().sort(), interrupts: [...rig.interrupts].filter((vector) => vector > 0).sort() };
 }
 
+/** The function is frozen and succeeded by another one over the same memory, and the reference goes on with it. */
+class Freezing extends Lockstep {
+  static moves = 0;
+  private steps = 0;
+
+  override step(budget: number): number {
+    const turns = super.step(budget);
+    if (++this.steps % 3 === 0) this.move(1 + (budget % 5));
+    return turns;
+  }
+
+  private move(budget: number): void {
+    const { state } = this.fn;
+    while (!this.fn.freeze(budget)) this.compare();
+    const json = JSON.stringify(this.fn.snapshot());
+    this.compare();
+    if (this.fn.state !== state) throw new Violation('freezing changed the state of the function');
+    this.fn = this.another();
+    this.fn.restore(JSON.parse(json));
+    if (JSON.stringify(this.fn.snapshot()) !== json) throw new Violation('a restored function is another one');
+    this.fn.thaw();
+    this.follow();
+    this.compare();
+    Freezing.moves++;
+  }
+}
+
 describe('functions that are frozen and moved (S-125)', () => {
   it('S-125 the end is that of a function which was never frozen', { timeout: 600_000 }, () => {
     fc.assert(
@@ -68,6 +99,31 @@ describe('functions that are frozen and moved (S-125)', () => {
         expect(moved.interrupts).toEqual(stayed.interrupts);
         expect(moved.records).toEqual(stayed.records);
         expect(Buffer.compare(moved.memory, stayed.memory)).toBe(0);
+      }),
+      { numRuns: RUNS || 40 },
+    );
+  });
+
+  it('S-125 small descriptors and hostile software, compared with a sequential reference', { timeout: 600_000 }, () => {
+    Freezing.moves = 0;
+    fc.assert(
+      fc.property(
+        setups({ contexts: 3, large: 0 }),
+        programs({ contexts: 3, large: false, events: 50 }),
+        fc.constantFrom({}, { qos: 'on', pollInvalid: 'on' } as const),
+        (setup, events, choice) => {
+          Freezing.run(setup, events, {}, choice);
+        },
+      ),
+      { numRuns: RUNS || 60 },
+    );
+    expect(Freezing.moves).toBeGreaterThan(RUNS || 60);
+  });
+
+  it('S-125 descriptors of several slices, compared with a sequential reference', { timeout: 600_000 }, () => {
+    fc.assert(
+      fc.property(setups({ contexts: 2, large: 2 }), programs({ contexts: 2, large: true, events: 40 }), (setup, events) => {
+        Freezing.run(setup, events);
       }),
       { numRuns: RUNS || 40 },
     );
