@@ -119,15 +119,14 @@ export class Engine implements AdminHost {
         if (this.waiting !== undefined) this.queue.push(this.waiting);
         this.waiting = undefined;
       }
-      if (context.running && context.unpublished > 0 && !core.writeReadIndex(context)) this.retire.failStatus(context);
     }
+    // Read_Index is in memory whenever a turn is over.
     return true;
   }
 
   /** Nothing is under way that {@link quiesce} would bring to an end. */
   get quiet(): boolean {
-    for (const context of this.core.contexts.values())
-      if (context.running && (isUnderWay(context) || context.unpublished > 0)) return false;
+    for (const context of this.core.contexts.values()) if (context.running && isUnderWay(context)) return false;
     return true;
   }
 
