@@ -12,6 +12,9 @@ import { closeFds, type Request, requestOf } from './request.js';
 const MESSAGES_PER_LOOK = 64;
 /** Commands kept back while an access waits; beyond that the client has to wait with the next. */
 const DEFERRED_MAX = 1024;
+/** ms for an access, and for all of them, once a step has waited as long as it may. */
+const GRACE_MS = 20;
+const OVERTIME_MS = 1000;
 /** And descriptors that came with them. */
 const DEFERRED_FDS_MAX = 16 * FDS_MAX;
 
@@ -60,6 +63,8 @@ export class Session implements DmaPort {
   private clientWaits = false;
   /** ms that this step has waited for the client. */
   private waited = 0;
+  /** And since that was too much. */
+  private overtime = 0;
   /** What waits to be sent before an answer is being sent: no other answer now. */
   private answering = false;
   private woken = false;
@@ -211,12 +216,18 @@ export class Session implements DmaPort {
   /** The next step may wait again. */
   endStep(): void {
     this.waited = 0;
+    this.overtime = 0;
   }
 
-  /** ms that this step may still wait: a client that answers nothing, or slowly, must not hold it up for long. */
+  /**
+   * ms that the next access may wait. A client that answers nothing, or slowly, must not hold a step up for long; but that an access has
+   * failed is written to memory as well, and may reach a client that answers other things at once.
+   */
   private get patience(): number {
     const { dmaMs, dmaBlockedMs } = this.host.limits;
-    return (this.clientWaits ? dmaBlockedMs : dmaMs) - this.waited;
+    const left = (this.clientWaits ? dmaBlockedMs : dmaMs) - this.waited;
+    if (left > 0 && this.overtime === 0) return left;
+    return this.overtime < OVERTIME_MS ? GRACE_MS : 0;
   }
 
   /** There is room for more of what the client sends, and it reads its replies. */
@@ -259,6 +270,7 @@ export class Session implements DmaPort {
   private await(wanted: Pending): boolean {
     const begun = performance.now();
     const left = this.patience;
+    const over = left <= GRACE_MS;
     let answer: boolean | undefined;
     for (let passed = 0; this.alive && answer === undefined; passed = performance.now() - begun) {
       if (passed >= Math.min(left, this.patience) || this.host.stopping()) {
@@ -267,7 +279,9 @@ export class Session implements DmaPort {
       }
       answer = this.hear(wanted, Math.min(left, this.patience) - passed);
     }
-    this.waited += performance.now() - begun;
+    const elapsed = performance.now() - begun;
+    if (over) this.overtime += elapsed;
+    else this.waited += elapsed;
     if (this.woken) {
       this.woken = false;
       signalEventfd(this.host.wakeFd);
