@@ -145,6 +145,7 @@ export class Migration {
 
   private setState(request: Request, connection: Connection): Reply | Refusal {
     if (request.bytes < FEATURE_BYTES + 8) return bad('it is too short');
+    if (request.view.getUint32(0, true) < FEATURE_BYTES + 8) return bad('argsz is too small');
     const wanted = request.view.getUint32(FEATURE_BYTES, true);
     if (!SETTABLE.includes(wanted as MigrationState)) return bad(`there is no state ${wanted} to go to`);
     if (this.state === MigrationState.ERROR) return bad('the device has failed: reset it', Errno.EIO);
@@ -260,6 +261,7 @@ export class Migration {
     if (request.bytes < FEATURE_BYTES + 16) return bad('it is too short');
     const count = view.getUint32(FEATURE_BYTES + 8, true);
     if (count > RANGES_MAX || request.bytes < FEATURE_BYTES + 16 + 16 * count) return bad(`${count} ranges in ${request.bytes} bytes`);
+    if (view.getUint32(0, true) < FEATURE_BYTES + 16 + 16 * count) return bad('argsz is too small');
     if (this.memory.log.active) return bad('pages are logged already', Errno.EBUSY);
     const asked = field64(view, FEATURE_BYTES);
     const pageBytes = isPageSize(asked) ? asked : 4096;
