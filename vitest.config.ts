@@ -12,8 +12,9 @@ export default defineConfig({
     hookTimeout: 20_000,
     passWithNoTests: true,
     projects: [
-      { extends: true, test: { name: 'fast', include: ['test/**/*.test.ts'], exclude: ['test/slow/**'] } },
+      { extends: true, test: { name: 'fast', include: ['test/**/*.test.ts'], exclude: ['test/slow/**', 'test/system/**'] } },
       { extends: true, test: { name: 'slow', include: ['test/slow/**/*.test.ts'], testTimeout: 300_000 } },
+      { extends: true, test: { name: 'system', include: ['test/system/**/*.test.ts'], maxWorkers: 1 } },
     ],
   },
 });

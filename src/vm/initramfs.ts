@@ -113,7 +113,7 @@ function runtimePackages(): string[] {
 }
 
 /** Declarations, maps and texts take much of the space and run nowhere; nor do the sources that koffi comes with. */
-const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(src|vendor|doc)\//;
+const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(src\/(?!koffi\/index\.cjs$)|vendor\/|doc\/)/;
 
 function* ownFiles(): Generator<{ path: string; from: string }> {
   for (const folder of ['bin', 'dist', ...runtimePackages()]) {
