@@ -47,6 +47,7 @@ const RESERVED: { floor: string; only: string[]; why: string }[] = [
   { floor: 'mover', only: ['index', 'cli', 'offload'], why: 'the suite drives a function itself' },
   { floor: 'driver', only: ['index', 'cli', 'offload', 'mover'], why: 'the suite drives a function itself' },
   { floor: 'vm', only: ['cli'], why: 'a virtual machine is a thing for people and tests' },
+  { floor: 'vm', only: ['cli'], why: 'a virtual machine is a thing for people and tests' },
   { floor: 'cli', only: [], why: 'the commands are the top' },
 ];
 
