@@ -121,7 +121,7 @@ function runtimePackages(): string[] {
 }
 
 /** Declarations, maps and texts take much of the space and run nowhere; nor do the sources that koffi comes with. */
-const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(src\/(?!koffi\/index\.cjs$)|vendor\/|doc\/)/;
+const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(vendor|doc)\/|\/koffi\/src\/.*\.(?!c?js$)\w+$/;
 
 function* ownFiles(): Generator<{ path: string; from: string }> {
   for (const folder of ['bin', 'dist', ...runtimePackages()]) {

@@ -63,8 +63,8 @@ result.pasid = refused(() => bus.map({ iova: 2 ** 34, region, byteLength: 4096, 
 bus.reset();
 result.stateAfterReset = driver.state();
 await driver.recover();
-await work((batch) => batch.fill(4096, buffer.iova, 0x55));
-result.filled = buffer.bytes.subarray(0, 4096).every((byte) => byte === 0x55);
+await work((batch) => batch.copy(4096, buffer.iova, buffer.iova + 16384));
+result.copiedAfterReset = buffer.bytes.subarray(16384, 20480).equals(before.subarray(0, 4096));
 
 await driver.close();
 console.log(JSON.stringify(result));
