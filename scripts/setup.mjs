@@ -79,16 +79,20 @@ function install() {
   run('npm ci', [...npmCommand(), 'ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
 }
 
-/** Entry of the engine thread, and the one file that it and all that it imports become. */
-const ENGINE = ['dist', 'bus', 'embedded', 'engine.js'];
-const ENGINE_BUNDLE = ['dist', 'bus', 'embedded', 'engine-thread.js'];
+/** Entries of threads, and the one file that each and all that it imports become. */
+const THREADS = [
+  { entry: ['dist', 'bus', 'embedded', 'engine.js'], bundle: ['dist', 'bus', 'embedded', 'engine-thread.js'] },
+  { entry: ['dist', 'bus', 'watch', 'watcher.js'], bundle: ['dist', 'bus', 'watch', 'watcher-thread.js'] },
+];
 
 /** A new thread reads its modules anew, and forty files take it three times as long as one. */
-async function bundleEngine() {
+async function bundleThreads() {
   const { rolldown } = await import('rolldown');
-  const bundle = await rolldown({ input: path(...ENGINE), platform: 'node', external: [/^node:/, 'koffi'] });
-  await bundle.write({ file: path(...ENGINE_BUNDLE), format: 'esm', sourcemap: true });
-  await bundle.close();
+  for (const { entry, bundle: file } of THREADS) {
+    const bundle = await rolldown({ input: path(...entry), platform: 'node', external: [/^node:/, 'koffi'] });
+    await bundle.write({ file: path(...file), format: 'esm', sourcemap: true });
+    await bundle.close();
+  }
 }
 
 async function build() {
@@ -98,7 +102,7 @@ async function build() {
   console.error('sdxi: building dist/ (tsc, rolldown)');
   run('tsc', [process.execPath, path('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json']);
   sweep(new Set(files.map((file) => file.replace(/^src/, 'dist').replace(/\.ts$/, ''))));
-  await bundleEngine();
+  await bundleThreads();
   writeFileSync(buildStamp, state);
 }
 
