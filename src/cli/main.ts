@@ -8,8 +8,10 @@ import { copyCommand } from './commands/copy.js';
 import { decodeCommand } from './commands/decode.js';
 import { demoCommand } from './commands/demo.js';
 import { faultCommand } from './commands/fault.js';
+import { grantCommand } from './commands/grant.js';
 import { infoCommand } from './commands/info.js';
 import { listCommand } from './commands/list.js';
+import { serveCommand } from './commands/serve.js';
 import { testCommand } from './commands/test.js';
 import { InterruptedError } from './signals.js';
 import { ExitCode, Terminal } from './terminal.js';
@@ -19,6 +21,8 @@ const COMMANDS: readonly CommandModule[] = [
   copyCommand,
   testCommand,
   conformCommand,
+  serveCommand,
+  grantCommand,
   faultCommand,
   listCommand,
   infoCommand,

@@ -26,13 +26,12 @@ const MASK_BYTE = 12;
 export class MsixTable {
   readonly vectors: number;
   private readonly table: Uint8Array;
-  /** Whole qwords: software reads them so. PCIe 6.0 §7.7.2.9. */
   private readonly pba: Uint8Array;
 
   constructor(vectors: number) {
     this.vectors = vectors;
     this.table = new Uint8Array(vectors * MSIX_ENTRY_BYTES);
-    this.pba = new Uint8Array(Math.ceil(vectors / 64) * 8);
+    this.pba = new Uint8Array(Math.ceil(vectors / 8));
     this.reset(() => false);
   }
 
@@ -73,7 +72,7 @@ export class MsixTable {
     return found;
   }
 
-  /** Any size and alignment; what is neither table nor pending bit is 0 (S-123). @throws ArgumentError for an access that leaves BAR 4 */
+  /** Any size and alignment; what is neither table nor pending bit, up to the whole qwords of PCIe 6.0 §7.7.2.9, is 0 (S-123). @throws ArgumentError for an access that leaves BAR 4 */
   read(offset: number, into: Uint8Array): void {
     checkAccess('BAR 4', MSIX_BAR_BYTES, offset, into.length);
     for (let i = 0; i < into.length; i++) {

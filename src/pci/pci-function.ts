@@ -1,6 +1,6 @@
 import { ArgumentError } from '../errors.js';
 import { Cap, capabilities, PowerState } from './capabilities.js';
-import { ConfigSpace, checkAccess } from './config-space.js';
+import { CONFIG_BYTES, ConfigSpace, checkAccess } from './config-space.js';
 import { barSizes, header } from './header.js';
 import { checkIdentity, checkShape, type PciIdentity, type PciShape } from './identity.js';
 import { MSIX_BAR_BYTES, MsixTable } from './msix.js';
@@ -114,7 +114,7 @@ export class PciFunction {
    */
   writeConfig(offset: number, bytes: Uint8Array): void {
     if (this.config.writesOne('DEVCTL', 'initiate_flr', offset, bytes)) {
-      checkAccess('configuration space', 4096, offset, bytes.length);
+      checkAccess('configuration space', CONFIG_BYTES, offset, bytes.length);
       this.reset();
       this.port.functionLevelReset();
       return;
@@ -208,7 +208,6 @@ export class PciFunction {
   reset(): void {
     this.config.reset();
     this.table.reset((vector) => this.receivers[vector]);
-    this.told.enabled = this.msixEnabled;
     this.settle();
   }
 
@@ -226,6 +225,7 @@ export class PciFunction {
     const { registers, table, pending } = checkState(state, this.shape, this.identity, this.config, this.table);
     for (const [name, value] of registers) this.config.set(name, value);
     this.table.restore(table, pending, (vector) => this.receivers[vector]);
+    // What was enabled here before says nothing of what is pending now: S-121 is not for this.
     this.told.enabled = this.msixEnabled;
     this.settle();
   }

@@ -1,0 +1,29 @@
+/** Lines in a row, and how long it takes until there is room for as many again. */
+const BURST = 20;
+const WINDOW_MS = 1000;
+
+/** What is worth a line in the log. A client decides how often that is, so there is a limit: beyond it lines are counted. */
+export class ThreadLog {
+  private readonly name: string;
+  private readonly write: (line: string) => void;
+  private since = performance.now();
+  private lines = 0;
+  private dropped = 0;
+
+  constructor(name: string, write: (line: string) => void) {
+    this.name = name;
+    this.write = write;
+  }
+
+  line(text: string): void {
+    const now = performance.now();
+    if (now - this.since >= WINDOW_MS) {
+      if (this.dropped > 0) this.write(`${this.name}: ${this.dropped} more lines were left out`);
+      this.since = now;
+      this.lines = 0;
+      this.dropped = 0;
+    }
+    if (++this.lines > BURST) this.dropped++;
+    else this.write(`${this.name}: ${text}`);
+  }
+}
