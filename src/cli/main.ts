@@ -8,6 +8,7 @@ import { copyCommand } from './commands/copy.js';
 import { decodeCommand } from './commands/decode.js';
 import { demoCommand } from './commands/demo.js';
 import { faultCommand } from './commands/fault.js';
+import { grantCommand } from './commands/grant.js';
 import { infoCommand } from './commands/info.js';
 import { listCommand } from './commands/list.js';
 import { serveCommand } from './commands/serve.js';
@@ -23,6 +24,7 @@ const COMMANDS: readonly CommandModule[] = [
   conformCommand,
   serveCommand,
   vmCommand,
+  grantCommand,
   faultCommand,
   listCommand,
   infoCommand,

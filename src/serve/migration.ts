@@ -80,8 +80,8 @@ export class Migration {
   }
 
   feature(request: Request, connection: Connection): Reply | Refusal {
-    const { body, view } = request;
-    if (body.length < FEATURE_BYTES) return bad('it is too short');
+    const { view } = request;
+    if (request.bytes < FEATURE_BYTES) return bad('it is too short');
     const argsz = view.getUint32(0, true);
     const flags = view.getUint32(4, true);
     const index = flags & FeatureFlag.INDEX;
@@ -144,7 +144,7 @@ export class Migration {
   // ---- States
 
   private setState(request: Request, connection: Connection): Reply | Refusal {
-    if (request.body.length < FEATURE_BYTES + 8) return bad('it is too short');
+    if (request.bytes < FEATURE_BYTES + 8) return bad('it is too short');
     const wanted = request.view.getUint32(FEATURE_BYTES, true);
     if (!SETTABLE.includes(wanted as MigrationState)) return bad(`there is no state ${wanted} to go to`);
     if (this.state === MigrationState.ERROR) return bad('the device has failed: reset it', Errno.EIO);
@@ -226,8 +226,9 @@ export class Migration {
     this.incomingBytes = 0;
   }
 
-  dataRead({ body, view }: Request, connection: Connection): Reply | Refusal {
-    if (body.length < MIG_DATA_BYTES) return bad('it is too short');
+  dataRead(request: Request, connection: Connection): Reply | Refusal {
+    const { view } = request;
+    if (request.bytes < MIG_DATA_BYTES) return bad('it is too short');
     const argsz = view.getUint32(0, true);
     const size = view.getUint32(4, true);
     if (size > MAX_DATA_XFER || argsz < MIG_DATA_BYTES + size) return bad(`size ${size} with argsz ${argsz}`);
@@ -240,10 +241,11 @@ export class Migration {
     return { bytes: MIG_DATA_BYTES + piece.length };
   }
 
-  dataWrite({ body, view }: Request): Reply | Refusal {
-    if (body.length < MIG_DATA_BYTES) return bad('it is too short');
+  dataWrite(request: Request): Reply | Refusal {
+    const { body, view } = request;
+    if (request.bytes < MIG_DATA_BYTES) return bad('it is too short');
     const size = view.getUint32(4, true);
-    if (size !== body.length - MIG_DATA_BYTES) return bad(`size is ${size}, ${body.length - MIG_DATA_BYTES} bytes came`);
+    if (size !== request.bytes - MIG_DATA_BYTES) return bad(`size is ${size}, ${request.bytes - MIG_DATA_BYTES} bytes came`);
     if (this.state !== MigrationState.RESUMING) return bad('no state is being written: RESUMING comes first');
     if (this.incomingBytes + size > STATE_MAX) return bad(`a state of more than ${STATE_MAX} bytes`, ENOSPC);
     this.incoming.push(body.slice(MIG_DATA_BYTES));
@@ -254,10 +256,10 @@ export class Migration {
   // ---- Dirty pages
 
   private startLog(request: Request, connection: Connection): Reply | Refusal {
-    const { body, view } = request;
-    if (body.length < FEATURE_BYTES + 16) return bad('it is too short');
+    const { view } = request;
+    if (request.bytes < FEATURE_BYTES + 16) return bad('it is too short');
     const count = view.getUint32(FEATURE_BYTES + 8, true);
-    if (count > RANGES_MAX || body.length < FEATURE_BYTES + 16 + 16 * count) return bad(`${count} ranges in ${body.length} bytes`);
+    if (count > RANGES_MAX || request.bytes < FEATURE_BYTES + 16 + 16 * count) return bad(`${count} ranges in ${request.bytes} bytes`);
     if (this.memory.log.active) return bad('pages are logged already', Errno.EBUSY);
     const asked = field64(view, FEATURE_BYTES);
     const pageBytes = isPageSize(asked) ? asked : 4096;
@@ -282,8 +284,8 @@ export class Migration {
   }
 
   private report(request: Request, connection: Connection): Reply | Refusal {
-    const { body, view } = request;
-    if (body.length < FEATURE_BYTES + 24) return bad('it is too short');
+    const { view } = request;
+    if (request.bytes < FEATURE_BYTES + 24) return bad('it is too short');
     const iova = field64(view, FEATURE_BYTES);
     const length = field64(view, FEATURE_BYTES + 8);
     const pageBytes = field64(view, FEATURE_BYTES + 16);

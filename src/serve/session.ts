@@ -1,10 +1,10 @@
 import { Errno, Poll, Poller } from '../native/socket.js';
 import { Connection, Received } from '../vfio-user/connection.js';
-import { Command, commandName, DMA_ACCESS_BYTES, Flag, field64, MAX_DATA_XFER, Region } from '../vfio-user/messages.js';
+import { Command, commandName, DMA_ACCESS_BYTES, Flag, field64, MAX_DATA_XFER } from '../vfio-user/messages.js';
 import type { CommandTable, Reply } from './commands.js';
 import { Refusal } from './files.js';
 import type { DmaPort } from './message-memory.js';
-import { closeFds, type Request, requestOf } from './request.js';
+import { CurrentRequest, closeFds, keptRequest, type Request } from './request.js';
 
 /** Messages handled between two steps of the function, so that neither starves the other. */
 const MESSAGES_PER_LOOK = 64;
@@ -51,6 +51,7 @@ export interface SessionHost {
 export class Session implements DmaPort {
   readonly connection: Connection;
   private readonly host: SessionHost;
+  private readonly current: CurrentRequest;
   private readonly poller = new Poller(2);
   private readonly deferred: Request[] = [];
   private readonly posted: Pending[] = [];
@@ -68,6 +69,7 @@ export class Session implements DmaPort {
 
   constructor(fd: number, host: SessionHost) {
     this.connection = new Connection(fd);
+    this.current = new CurrentRequest(this.connection);
     this.host = host;
   }
 
@@ -90,7 +92,8 @@ export class Session implements DmaPort {
       if (received === Received.NOTHING) break;
       count++;
       if (!this.arrived(received)) continue;
-      this.perform(requestOf(connection, { keep: false }));
+      // A change of the migration state may ask the client for bytes, and so take other messages meanwhile.
+      this.perform(connection.command === Command.DEVICE_FEATURE ? keptRequest(connection) : this.current.take());
     }
     return count;
   }
@@ -294,7 +297,7 @@ export class Session implements DmaPort {
 
   /** A command that comes in the middle of a step. */
   private meanwhile(): void {
-    const request = requestOf(this.connection, { keep: true });
+    const request = keptRequest(this.connection);
     if (this.deferred.length === 0 && (!this.negotiated || this.host.commands.independent(request))) {
       this.host.beforeAnswer();
       this.perform(request);
@@ -303,9 +306,4 @@ export class Session implements DmaPort {
     this.deferred.push(request);
     if (!request.noReply) this.clientWaits = true;
   }
-}
-
-/** Where a REGION_READ or REGION_WRITE goes, for those who only have to know that. */
-export function regionOf(request: Request): number {
-  return request.body.length >= 12 ? request.view.getUint32(8, true) : Region.VGA;
 }

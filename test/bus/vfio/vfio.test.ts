@@ -5,6 +5,7 @@ import { SdxiDriver } from '../../../src/driver/index.js';
 import type { SdxiError } from '../../../src/errors.js';
 import { Access } from '../../../src/memory/address-space.js';
 import { allocateRegion, pinRegion, type Region } from '../../../src/memory/region.js';
+import { signalEventfd } from '../../../src/native/eventfd.js';
 import { dmatest } from '../../../src/offload/dmatest.js';
 import { closeAll, openLanes } from '../../../src/offload/lane.js';
 import { Reg } from '../../../src/spec/index.js';
@@ -107,6 +108,11 @@ describe('vectors of a vfio: bus', () => {
   it('are as many as the kernel can give: it says how many, and is asked again', async () => {
     const { bus, host } = await start((one) => Object.assign(one, { vectorsAvailable: 5 }));
     expect([bus.vectors, host.eventfds.get(2)?.length]).toEqual([5, 5]);
+  });
+
+  it('are two at least', async () => {
+    await expect(start((one) => Object.assign(one, { vectorsAvailable: 1 }))).rejects.toMatchObject({ code: 'ERR_SDXI_UNSUPPORTED' });
+    expect(hosts[0]?.open_.size).toBe(0);
   });
 
   it('count their deliveries, and end a wait', async () => {
@@ -257,6 +263,19 @@ describe('a vfio: function that goes away', () => {
       () => bus.reset(),
     ])
       expect(thrown(call).code).toBe('ERR_SDXI_BUS_LOST');
+  });
+
+  it.each([
+    ['wants it back', 4, 'wants it back'],
+    ['says that it failed', 3, 'uncorrectable'],
+  ])('and of which the kernel %s is lost at once, without a call', async (_, index, reason) => {
+    const { host, bus } = await start();
+    const waiting = bus.wait(() => false, { what: 'ever', timeoutMs: 10_000, vector: 1, mode: 'interrupt' });
+    const [fd] = host.eventfds.get(index) ?? [];
+    signalEventfd(fd as number);
+    await expect(waiting).rejects.toMatchObject({ code: 'ERR_SDXI_BUS_LOST', message: expect.stringContaining(reason) });
+    await bus.close();
+    expect(host.open_.size).toBe(0);
   });
 
   it('all ones in a register that may hold them are a value', async () => {
