@@ -51,7 +51,10 @@ result.untouched = buffer.bytes.equals(before);
 await work((batch) => batch.copy(4096, buffer.iova, buffer.iova + 8192));
 result.copied = buffer.bytes.subarray(8192, 12288).equals(before.subarray(0, 4096));
 
-result.interrupts = bus.interruptCount(context.shape.vector ?? 0);
+// The completion block may be seen first.
+const vector = context.shape.vector ?? 0;
+await bus.wait(() => bus.interruptCount(vector) > 0, { what: 'an interrupt', timeoutMs: 10_000, vector, mode: 'interrupt' });
+result.interrupts = bus.interruptCount(vector);
 
 // Addresses that the IOMMU does not have: beyond its width, and where interrupts go.
 const region = driver.regions[0];

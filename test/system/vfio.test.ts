@@ -95,8 +95,8 @@ describe('a vfio: function in a guest', () => {
     expect(report).toMatchObject({ ok: true, tests: 100, failures: 0 });
   });
 
-  it('sdxi conform is clean', { timeout: 6 * MINUTES }, async () => {
-    const { code, output } = await run(`sdxi conform vfio:${address} --strict --tap`, 5 * MINUTES);
+  it('sdxi conform is clean', { timeout: 9 * MINUTES }, async () => {
+    const { code, output } = await run(`sdxi conform vfio:${address} --strict --tap --total-timeout ${8 * MINUTES}`, 8 * MINUTES);
     expect(output.split('\n').filter((line) => /^(not ok|Bail out)/.test(line))).toEqual([]);
     expect(output).toMatch(/^ok \d+ - /m);
     expect(code).toBe(0);
