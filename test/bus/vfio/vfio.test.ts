@@ -213,6 +213,19 @@ describe('memory of a vfio: bus', () => {
     bus.map({ iova: 0x5000_0000, region: allocateRegion(4096), access: Access.READ });
   });
 
+  it('the number of mappings has a limit, which is not passed', async () => {
+    const { host, bus } = await start((one) => Object.assign(one, { mappingsLeft: 2 }));
+    const region = allocateRegion(3 * 4096);
+    const map = (page: number) =>
+      bus.map({ iova: 0x5000_0000 + page * 4096, region, offset: page * 4096, byteLength: 4096, access: Access.READ });
+    map(0);
+    map(1);
+    expect(thrown(() => map(2))).toMatchObject({ code: 'ERR_SDXI_MAPPING', hint: expect.stringContaining('dma_entry_limit') });
+    expect(host.mapped.size).toBe(2);
+    bus.unmap(0x5000_0000, 4096);
+    map(2);
+  });
+
   it('the limit of locked memory is looked at first, unless none holds', async () => {
     const limits = 'Max locked memory         65536                65536                bytes\n';
     const { host, bus } = await start((one) => {
