@@ -14,7 +14,11 @@ export default defineConfig({
     projects: [
       { extends: true, test: { name: 'fast', include: ['test/**/*.test.ts'], exclude: ['test/slow/**', 'test/system/**'] } },
       { extends: true, test: { name: 'slow', include: ['test/slow/**/*.test.ts'], testTimeout: 300_000 } },
-      { extends: true, test: { name: 'system', include: ['test/system/**/*.test.ts'], maxWorkers: 1 } },
+      {
+        extends: true,
+        // One guest after the other: an emulated processor takes a whole one.
+        test: { name: 'system', include: ['test/system/**/*.test.ts'], testTimeout: 300_000, hookTimeout: 600_000, fileParallelism: false },
+      },
     ],
   },
 });
