@@ -1,4 +1,4 @@
-import { SdxiError } from '../errors.js';
+import { ArgumentError, SdxiError } from '../errors.js';
 import type { Bus, FoundFunction } from './bus.js';
 import { checkOptions } from './checks.js';
 import { EmbeddedBus } from './embedded/embedded.js';
@@ -32,7 +32,15 @@ export async function openBus(uri: string, options: OpenBusOptions = {}): Promis
   if (scheme === 'embedded') {
     return embeddedSettings(uri, options).inline ? InlineBus.open(uri, options) : await EmbeddedBus.open(uri, options);
   }
-  if (scheme === 'vfio') return await VfioBus.open(uri);
+  if (scheme === 'vfio') {
+    for (const [name, value] of Object.entries(options)) {
+      if (value === undefined) continue;
+      throw new ArgumentError(`a vfio: bus has no option "${name}" outside of its URI`, {
+        hint: 'options of embedded functions mean nothing to hardware',
+      });
+    }
+    return await VfioBus.open(uri);
+  }
   if (scheme !== undefined && Object.hasOwn(LATER, scheme)) {
     throw new SdxiError('ERR_SDXI_UNSUPPORTED', `this version has no ${scheme} bus (${LATER[scheme]})`, {
       hint: 'open embedded: instead',

@@ -125,7 +125,7 @@ function runtimePackages(): string[] {
 }
 
 /** Declarations, maps and texts take much of the space and run nowhere; nor do the sources that koffi comes with. */
-const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt|c|cc|cpp|h|hh|inc|S|asm)$|\/koffi\/(vendor|doc)\//;
+const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(vendor|doc)\/|\/koffi\/src\/.*\.(?!c?js$)\w+$/;
 
 function* ownFiles(): Generator<{ path: string; from: string }> {
   for (const folder of ['bin', 'dist', ...runtimePackages()]) {
