@@ -76,7 +76,7 @@ export class ServedMemory {
     try {
       for (const range of pagesOf(grant)) {
         const users = this.users.get(range.iova) ?? 0;
-        if (users === 0) this.tell(range, MapFlag.READ | MapFlag.WRITE);
+        if (users === 0) this.tell(range, ownPages(grant, range) ? grant.access : MapFlag.READ | MapFlag.WRITE);
         this.users.set(range.iova, users + 1);
         told.push(range);
       }
@@ -159,6 +159,11 @@ export class ServedMemory {
   clear(): void {
     this.held.clear();
   }
+}
+
+/** Pages that nobody else has a byte of are granted as they are meant; of others this end looks after the rights. */
+function ownPages(grant: Range, { iova, byteLength }: Range): boolean {
+  return iova >= grant.iova && iova + byteLength <= grant.iova + grant.byteLength;
 }
 
 /** The pages of a range: those it has alone in one piece, and each of the others, which a neighbour may share, by itself. */
