@@ -13,6 +13,7 @@ import { infoCommand } from './commands/info.js';
 import { listCommand } from './commands/list.js';
 import { serveCommand } from './commands/serve.js';
 import { testCommand } from './commands/test.js';
+import { vmCommand } from './commands/vm.js';
 import { InterruptedError } from './signals.js';
 import { ExitCode, Terminal } from './terminal.js';
 
@@ -23,6 +24,7 @@ const COMMANDS: readonly CommandModule[] = [
   conformCommand,
   serveCommand,
   grantCommand,
+  vmCommand,
   faultCommand,
   listCommand,
   infoCommand,

@@ -23,6 +23,7 @@ const F_SETFL = 4;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
+const EBADF = 9;
 const O_ACCMODE = 3;
 const O_RDONLY = 0;
 const O_NONBLOCK = 0x800;
@@ -70,9 +71,12 @@ export function createMemfd(name: string, length: number, { hugePages = false } 
   return fd;
 }
 
-/** Closes a file descriptor. */
+/**
+ * Closes a file descriptor. The kernel does that whatever else it returns: what a file of somebody else's says then (EIO of a network, for
+ * one) is not this caller's matter. @throws SystemError EBADF when it was not open
+ */
 export function closeFd(fd: number): void {
-  check('close', libc.close(fd));
+  if (libc.close(fd) < 0 && errno() === EBADF) throw new SystemError('close', EBADF);
 }
 
 /** Whether nobody can make the file shorter any more: only memory files have that, and only when they were sealed. */

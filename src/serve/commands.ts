@@ -147,7 +147,8 @@ export class CommandTable {
   }
 
   private deviceInfo({ bytes, view }: Request, { out }: Connection): Reply | Refusal {
-    if (bytes < 4 || view.getUint32(0, true) < DEVICE_INFO_BYTES) return bad('argsz is too small');
+    if (bytes < DEVICE_INFO_BYTES) return bad('it is too short');
+    if (view.getUint32(0, true) < DEVICE_INFO_BYTES) return bad('argsz is too small');
     out.u32(0, DEVICE_INFO_BYTES);
     out.u32(4, DeviceFlag.RESET | DeviceFlag.PCI);
     out.u32(8, REGIONS);
@@ -156,7 +157,7 @@ export class CommandTable {
   }
 
   private regionInfo({ bytes, view }: Request, { out }: Connection): Reply | Refusal {
-    if (bytes < 12) return bad('it is too short');
+    if (bytes < REGION_INFO_BYTES) return bad('it is too short');
     const argsz = view.getUint32(0, true);
     const index = view.getUint32(8, true);
     if (argsz < REGION_INFO_BYTES) return bad(`argsz is ${argsz}, ${REGION_INFO_BYTES} at least are needed`);
@@ -184,7 +185,8 @@ export class CommandTable {
 
   /** No region has such descriptors: eventfds for doorbells would carry no value, and QEMU does not ask for them. */
   private regionIoFds({ bytes, view }: Request, { out }: Connection): Reply | Refusal {
-    if (bytes < 16 || view.getUint32(0, true) < 16) return bad('argsz is too small');
+    if (bytes < 16) return bad('it is too short');
+    if (view.getUint32(0, true) < 16) return bad('argsz is too small');
     if (view.getUint32(4, true) !== 0) return bad('flags are not zero');
     const index = view.getUint32(8, true);
     if (index >= REGIONS) return bad(`there is no region ${index}`);
@@ -196,7 +198,8 @@ export class CommandTable {
   }
 
   private irqInfo({ bytes, view }: Request, { out }: Connection): Reply | Refusal {
-    if (bytes < 12 || view.getUint32(0, true) < IRQ_INFO_BYTES) return bad('argsz is too small');
+    if (bytes < IRQ_INFO_BYTES) return bad('it is too short');
+    if (view.getUint32(0, true) < IRQ_INFO_BYTES) return bad('argsz is too small');
     const index = view.getUint32(8, true);
     const info = this.served.interrupts.info(index);
     if (info === undefined) return bad(`there is no interrupt type ${index}`);

@@ -17,6 +17,7 @@ import { GroupMember, type GroupShare } from './group.js';
 import { GuestMemory } from './guest-memory.js';
 import { ClientInterrupts } from './interrupts.js';
 import { Life } from './life.js';
+import { Room, type ServeLimits } from './limits.js';
 import { ThreadLog } from './log.js';
 import type { DmaPort } from './message-memory.js';
 import { Migration } from './migration.js';
@@ -32,6 +33,9 @@ export interface ThreadData {
   readonly faults: string;
   readonly allowShrinkable: boolean;
   readonly mapDoorbells: boolean;
+  /** That are served by this process. */
+  readonly functions: number;
+  readonly limits: ServeLimits;
   /** Listens on the function's socket. */
   readonly listenFd: number;
   /** Wakes this thread: it is to stop, or another of the group has an interrupt for it. */
@@ -47,6 +51,8 @@ export interface ThreadData {
 const TURNS_PER_LOOK = 64;
 /** A thread with nothing to do looks at its socket for so long before it sleeps. */
 const SPIN_MS = 0.03;
+/** A busy thread looks for newcomers this often. */
+const BUSY_LOOPS = 256;
 /** And looks around by itself at this pace. */
 const SLEEP_MS = 1000;
 /** While something may change without a message: a slot that is looked at without a doorbell, mapped doorbells, a fault's clock. */
@@ -74,7 +80,7 @@ class ServedFunction {
     const { config, vectors, identity, faults, name } = data;
     this.data = data;
     this.life = new Int32Array(data.life);
-    this.log = new ThreadLog(name, (line) => this.tell({ kind: 'log', line }));
+    this.log = new ThreadLog(name, data.limits.logLines, (line) => this.tell({ kind: 'log', line }));
     const log = (line: string) => this.log.line(line);
     this.trace = data.trace === undefined ? undefined : new ServedTrace(data.trace, name, (why) => log(`the trace has ended: ${why}`));
     this.group = data.group && new GroupMember(data.group, log);
@@ -84,8 +90,9 @@ class ServedFunction {
       write: (address, bytes) => this.session?.write(address, bytes) ?? false,
       post: (address, bytes) => this.session?.post(address, bytes),
       settle: () => this.session?.settle(),
+      endStep: () => this.session?.endStep(),
     };
-    this.memory = new GuestMemory({ allowShrinkable: data.allowShrinkable }, dma, {
+    this.memory = new GuestMemory({ allowShrinkable: data.allowShrinkable, room: new Room(data.functions) }, dma, {
       mapped: (held) => {
         trace?.events.map(held.address, held.byteLength, held.access);
         group?.mapped(held);
@@ -129,6 +136,8 @@ class ServedFunction {
       beforeAnswer: () => this.memory.flush(),
       log,
       wakeFd: data.wakeFd,
+      // Others of the group wait for the end of a step when they take memory back.
+      limits: group === undefined ? data.limits : { ...data.limits, dmaMs: Math.min(data.limits.dmaMs, data.limits.dmaBlockedMs) },
       stopping: () => this.stopping,
     };
   }
@@ -143,10 +152,12 @@ class ServedFunction {
 
   run(): void {
     this.tell({ kind: 'ready' });
+    let busy = 0;
     while (!this.stopping) {
       const turns = this.step();
       const messages = this.pump();
       if (turns === 0 && messages === 0) this.idle();
+      else if (++busy % BUSY_LOOPS === 0) this.lookAround(0, 0);
     }
   }
 
@@ -177,7 +188,7 @@ class ServedFunction {
   }
 
   private idle(): void {
-    const { session, poller, data } = this;
+    const { session } = this;
     if (session !== undefined) {
       const until = performance.now() + SPIN_MS;
       do if (session.pump() > 0) return;
@@ -190,8 +201,14 @@ class ServedFunction {
     this.trace?.flush();
     // A client that does not read its replies is not listened to.
     const wanted = session === undefined ? 0 : (session.connection.congested ? 0 : Poll.IN) | (session.connection.sending ? Poll.OUT : 0);
-    poller.set([data.wakeFd, Poll.IN], [data.listenFd, Poll.IN], [session?.connection.fd ?? -1, wanted | Poll.PEER_CLOSED]);
-    poller.wait(this.polls ? POLL_MS : SLEEP_MS);
+    this.lookAround(wanted | Poll.PEER_CLOSED, this.polls ? POLL_MS : SLEEP_MS);
+  }
+
+  /** Waits for somebody who wants something: the client, with `wanted` events; who starts and ends this thread; a newcomer. */
+  private lookAround(wanted: number, forMs: number): void {
+    const { session, poller, data } = this;
+    poller.set([data.wakeFd, Poll.IN], [data.listenFd, Poll.IN], [wanted === 0 ? -1 : (session?.connection.fd ?? -1), wanted]);
+    poller.wait(forMs);
     if (poller.found(0) !== 0) drainEventfd(data.wakeFd);
     if ((poller.found(1) & Poll.IN) !== 0) this.accept();
   }
@@ -226,7 +243,7 @@ class ServedFunction {
     this.interrupts.clear();
     this.migration.clientGone();
     this.memory.clear();
-    this.doorbells?.reset();
+    this.doorbells?.renew();
     this.trace?.flush();
     this.tell(clientGone(session.ending, session.handled));
   }

@@ -90,7 +90,8 @@ export class DirtyLog implements MappingWatch {
           for (let unit = Math.floor((start - iova) / pageBytes); unit <= Math.floor((stop - 1 - iova) / pageBytes); unit++) {
             into[unit >>> 3] |= 1 << (unit & 7);
           }
-          block[word] &= ~(1 << (page & 31));
+          // The rest of a page that was asked for in part has yet to be told.
+          if (stop - start === own) block[word] &= ~(1 << (page & 31));
         }
       }
     }

@@ -9,26 +9,42 @@ const QUIET = 0xffff_ffff;
  * again and again; a value that was seen is taken out, so that ringing twice with the same value is noticed twice.
  */
 export class Doorbells {
-  readonly fd: number;
   readonly byteLength: number;
-  private readonly address: number;
-  private readonly window: Window;
+  private file: { readonly fd: number; readonly address: number; readonly window: Window };
   private readonly stride: number;
   private readonly contexts: number;
 
   /** @param byteLength of BAR 2 */
   constructor(byteLength: number, stride: number, contexts: number) {
-    this.fd = createMemfd('sdxi-doorbells', byteLength);
     this.byteLength = byteLength;
-    this.address = mapShared(this.fd, 0, byteLength);
-    this.window = Window.over(this.address, byteLength).window;
     this.stride = stride;
     this.contexts = contexts;
-    this.reset();
+    this.file = this.open();
+    this.quiet();
   }
 
-  /** Nobody has rung. */
-  reset(): void {
+  get fd(): number {
+    return this.file.fd;
+  }
+
+  private get window(): Window {
+    return this.file.window;
+  }
+
+  private open(): Doorbells['file'] {
+    const fd = createMemfd('sdxi-doorbells', this.byteLength);
+    const address = mapShared(fd, 0, this.byteLength);
+    return { fd, address, window: Window.over(address, this.byteLength).window };
+  }
+
+  /** For the next client: the one before may still have the old ones mapped, and must not see or ring what is another's. */
+  renew(): void {
+    this.close();
+    this.file = this.open();
+    this.quiet();
+  }
+
+  private quiet(): void {
     for (let context = 0; context < this.contexts; context++) {
       const word = (context * this.stride) >>> 2;
       this.window.u32[word] = QUIET;
@@ -51,7 +67,7 @@ export class Doorbells {
   }
 
   close(): void {
-    unmap(this.address, this.byteLength);
-    closeFd(this.fd);
+    unmap(this.file.address, this.byteLength);
+    closeFd(this.file.fd);
   }
 }

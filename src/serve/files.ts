@@ -1,8 +1,9 @@
-import { fstatSync } from 'node:fs';
+import { type BigIntStats, fstatSync } from 'node:fs';
 import { SystemError } from '../errors.js';
 import { WINDOW_MAX, Window } from '../memory/window.js';
 import { isSealedAgainstShrinking, isWritable, mapShared, unmap } from '../native/libc.js';
 import { Errno } from '../native/socket.js';
+import type { Room } from './limits.js';
 
 /** What a request was refused for: the errno of the reply, and a sentence for the log. */
 export class Refusal {
@@ -32,9 +33,11 @@ export interface MappedFile {
 export class GuestFiles {
   private readonly files = new Map<string, MappedFile>();
   private readonly allowShrinkable: boolean;
+  private readonly room: Room;
 
-  constructor({ allowShrinkable }: { allowShrinkable: boolean }) {
+  constructor({ allowShrinkable, room }: { allowShrinkable: boolean; room: Room }) {
     this.allowShrinkable = allowShrinkable;
+    this.room = room;
   }
 
   /**
@@ -42,14 +45,16 @@ export class GuestFiles {
    * @param end bytes of it that must be there
    */
   acquire(fd: number, end: number, writable: boolean): MappedFile | Refusal {
-    let facts: ReturnType<typeof fstatSync>;
+    // Numbers of files have 64 bits, and two that differ must not look alike.
+    let facts: BigIntStats;
     try {
-      facts = fstatSync(fd);
+      facts = fstatSync(fd, { bigint: true });
     } catch {
       return new Refusal(Errno.EBADF, 'its file descriptor is not open');
     }
     if (!facts.isFile()) return new Refusal(Errno.EINVAL, 'its file descriptor is no file that can be mapped');
-    if (end > facts.size) return new Refusal(Errno.EINVAL, `its file has ${facts.size} bytes, ${end} are needed`);
+    const size = Number(facts.size);
+    if (end > size) return new Refusal(Errno.EINVAL, `its file has ${size} bytes, ${end} are needed`);
     if (writable && !isWritable(fd)) return new Refusal(Errno.EACCES, 'its file descriptor is open for reading only');
     // Memory behind the end of its file is a SIGBUS, so nobody may be able to move that end.
     if (!this.allowShrinkable && !isSealedAgainstShrinking(fd)) {
@@ -64,16 +69,19 @@ export class GuestFiles {
       known.users++;
       return known;
     }
-    return this.open(fd, key, facts.size, writable);
+    return this.open(fd, key, size, writable);
   }
 
   private open(fd: number, key: string, size: number, writable: boolean): MappedFile | Refusal {
     // The last page of a file may be one in part; mmap counts in pages.
     const byteLength = Math.ceil(size / 4096) * 4096;
+    if (!this.room.take(byteLength))
+      return new Refusal(Errno.ENOMEM, `there is no room for a file of ${byteLength} bytes, or for one more`);
     let address: number;
     try {
       address = mapShared(fd, 0, byteLength, { writable });
     } catch (error) {
+      this.room.give(byteLength);
       if (!(error instanceof SystemError)) throw error;
       return new Refusal(Number(error.fields.errno), `its file cannot be mapped: ${error.message}`);
     }
@@ -92,6 +100,7 @@ export class GuestFiles {
     if (--file.users > 0) return;
     if (this.files.get(file.key) === file) this.files.delete(file.key);
     unmap(file.address, file.byteLength);
+    this.room.give(file.byteLength);
   }
 
   /** Files that are mapped. */

@@ -5,6 +5,7 @@ import { Errno } from '../native/socket.js';
 import { MAX_DMA_MAPS } from '../vfio-user/messages.js';
 import { DirtyLog } from './dirty-log.js';
 import { GuestFiles, type MappedFile, Refusal } from './files.js';
+import type { Room } from './limits.js';
 import { type DmaPort, MessageMemory } from './message-memory.js';
 
 const PAGE_BYTES = 4096;
@@ -53,9 +54,9 @@ export class GuestMemory {
   private readonly observer: MemoryObserver;
   private maps = 0;
 
-  constructor(options: { allowShrinkable: boolean }, port: DmaPort, observer: MemoryObserver) {
+  constructor(options: { allowShrinkable: boolean; room: Room }, port: DmaPort, observer: MemoryObserver) {
     this.files = new GuestFiles(options);
-    this.messages = new MessageMemory(port, this.log);
+    this.messages = new MessageMemory(port, this.log, options.room);
     this.observer = observer;
     this.spaces.bind(NO_PASID);
   }

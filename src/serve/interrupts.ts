@@ -1,6 +1,6 @@
 import { isEventfd, signalEventfd } from '../native/eventfd.js';
 import { closeFd, setNonBlocking } from '../native/libc.js';
-import { Errno } from '../native/socket.js';
+import { Errno, Poll, Poller } from '../native/socket.js';
 import type { PciFunction } from '../pci/index.js';
 import { Irq, IrqInfoFlag, IrqSetFlag } from '../vfio-user/messages.js';
 import { Refusal } from './files.js';
@@ -31,6 +31,7 @@ export class ClientInterrupts {
   /** Receivers of ERR and REQ, which are never signalled: a software function is not taken away from its client. */
   private readonly idle = new Map<number, number>();
   private enabled = false;
+  private readonly poller = new Poller(1);
   /** Signals that the kernel did not take. */
   lost = 0;
 
@@ -51,6 +52,9 @@ export class ClientInterrupts {
     const fd = this.receivers[vector];
     if (fd === undefined) return false;
     // A full counter is no loss: whoever waits on it has been told.
+    // Whoever owns it can make it wait again at any time, and fill it up: it is asked each time.
+    this.poller.change(0, fd, Poll.OUT);
+    if (this.poller.wait(0) === 0) return true;
     const error = signalEventfd(fd);
     if (error < 0 && error !== -Errno.EAGAIN) this.lost++;
     return true;

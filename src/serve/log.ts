@@ -1,17 +1,19 @@
-/** Lines in a row, and how long it takes until there is room for as many again. */
-const BURST = 20;
+/** How long it takes until there is room for as many lines again. */
 const WINDOW_MS = 1000;
 
 /** What is worth a line in the log. A client decides how often that is, so there is a limit: beyond it lines are counted. */
 export class ThreadLog {
   private readonly name: string;
+  private readonly burst: number;
   private readonly write: (line: string) => void;
   private since = performance.now();
   private lines = 0;
   private dropped = 0;
 
-  constructor(name: string, write: (line: string) => void) {
+  /** @param burst lines in a row */
+  constructor(name: string, burst: number, write: (line: string) => void) {
     this.name = name;
+    this.burst = burst;
     this.write = write;
   }
 
@@ -23,7 +25,7 @@ export class ThreadLog {
       this.lines = 0;
       this.dropped = 0;
     }
-    if (++this.lines > BURST) this.dropped++;
+    if (++this.lines > this.burst) this.dropped++;
     else this.write(`${this.name}: ${text}`);
   }
 }

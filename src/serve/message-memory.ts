@@ -2,8 +2,10 @@ import { SystemError } from '../errors.js';
 import { Access, type Mapping, type MappingWatch } from '../memory/address-space.js';
 import { WINDOW_MAX, Window } from '../memory/window.js';
 import { discardPages, mapPrivate, unmap } from '../native/libc.js';
+import { Errno } from '../native/socket.js';
 import type { DirtyLog } from './dirty-log.js';
 import { Refusal } from './files.js';
+import type { Room } from './limits.js';
 
 /** How bytes of the client are reached that no file descriptor came for: DMA_READ and DMA_WRITE. */
 export interface DmaPort {
@@ -15,6 +17,8 @@ export interface DmaPort {
   post(address: number, bytes: Uint8Array): void;
   /** Waits until all that was posted is there. */
   settle(): void;
+  /** A step of the function is over. */
+  endStep(): void;
 }
 
 /** Private memory in the place of the client's. */
@@ -44,15 +48,18 @@ export class MessageMemory implements MappingWatch {
   private readonly log: DirtyLog;
   private readonly armed: Armed[] = [];
   private readonly shadows = new Set<Shadow['part']>();
+  private readonly room: Room;
   private touched = 0;
 
-  constructor(port: DmaPort, log: DirtyLog) {
+  constructor(port: DmaPort, log: DirtyLog, room: Room) {
     this.port = port;
+    this.room = room;
     this.log = log;
   }
 
   /** A shadow for so many bytes. */
   open(byteLength: number): Shadow | Refusal {
+    if (!this.room.take(byteLength)) return new Refusal(Errno.ENOMEM, `there is no room in memory for a copy of ${byteLength} bytes`);
     try {
       const address = mapPrivate(byteLength);
       const windows: Window[] = [];
@@ -63,6 +70,7 @@ export class MessageMemory implements MappingWatch {
       this.shadows.add(part);
       return { part, windows };
     } catch (error) {
+      this.room.give(byteLength);
       if (!(error instanceof SystemError)) throw error;
       return new Refusal(Number(error.fields.errno), `there is no memory for a copy of it: ${error.message}`);
     }
@@ -77,6 +85,7 @@ export class MessageMemory implements MappingWatch {
   close(part: Shadow['part']): void {
     this.shadows.delete(part);
     unmap(part.address, part.byteLength);
+    this.room.give(part.byteLength);
   }
 
   access(mapping: Mapping, address: number, length: number, access: number): boolean {
@@ -169,6 +178,7 @@ export class MessageMemory implements MappingWatch {
       this.deliver();
       this.armed.length = 0;
     }
+    this.port.endStep();
     if (this.touched < KEEP_BYTES) return;
     this.touched = 0;
     for (const { address, byteLength } of this.shadows) discardPages(address, byteLength);

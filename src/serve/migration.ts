@@ -68,7 +68,7 @@ export class Migration {
   /** DEVICE_RESET, which is also the way out of the ERROR state. */
   reset(): void {
     this.endTransfer();
-    (this.device.fn as never as { thaw(): void }).thaw?.();
+    this.device.fn.thaw();
     this.state = MigrationState.RUNNING;
   }
 
@@ -145,6 +145,7 @@ export class Migration {
 
   private setState(request: Request, connection: Connection): Reply | Refusal {
     if (request.bytes < FEATURE_BYTES + 8) return bad('it is too short');
+    if (request.view.getUint32(0, true) < FEATURE_BYTES + 8) return bad('argsz is too small');
     const wanted = request.view.getUint32(FEATURE_BYTES, true);
     if (!SETTABLE.includes(wanted as MigrationState)) return bad(`there is no state ${wanted} to go to`);
     if (this.state === MigrationState.ERROR) return bad('the device has failed: reset it', Errno.EIO);
@@ -160,7 +161,7 @@ export class Migration {
     if (wanted === this.state) return undefined;
     const refusal = this.toStop();
     if (refusal !== undefined || wanted === MigrationState.STOP) return refusal;
-    if (wanted === MigrationState.RUNNING) (this.device.fn as never as { thaw(): void }).thaw?.();
+    if (wanted === MigrationState.RUNNING) this.device.fn.thaw();
     else if (wanted === MigrationState.STOP_COPY) this.save();
     this.state = wanted;
     return undefined;
@@ -169,7 +170,7 @@ export class Migration {
   private toStop(): Refusal | undefined {
     if (this.state === MigrationState.RUNNING) {
       if (!this.freeze()) {
-        (this.device.fn as never as { thaw(): void }).thaw?.();
+        this.device.fn.thaw();
         return bad(`it did not come to rest within ${FREEZE_MS} ms`, Errno.EBUSY);
       }
     } else if (this.state === MigrationState.RESUMING) {
@@ -187,7 +188,7 @@ export class Migration {
 
   private freeze(): boolean {
     const deadline = performance.now() + FREEZE_MS;
-    while (!(this.device.fn as never as { freeze(n: number): boolean }).freeze(FREEZE_TURNS)) {
+    while (!this.device.fn.freeze(FREEZE_TURNS)) {
       this.memory.endStep();
       if (performance.now() >= deadline) return false;
     }
@@ -207,12 +208,12 @@ export class Migration {
     try {
       const saved = JSON.parse(Buffer.concat(this.incoming).toString()) as Partial<SavedDevice> | null;
       if (saved?.format !== FORMAT) return bad(`the state is no ${FORMAT}`);
-      (fn as never as { thaw(): void }).thaw();
+      fn.thaw();
       fn.reset();
       pci.reset();
       fn.restore(saved.function as Parameters<typeof fn.restore>[0]);
       pci.restore(saved.pci as Parameters<typeof pci.restore>[0]);
-      if (!(fn as never as { freeze(n: number): boolean }).freeze(FREEZE_TURNS)) return bad('the state does not stand still');
+      if (!fn.freeze(FREEZE_TURNS)) return bad('the state does not stand still');
       return undefined;
     } catch (error) {
       if (!(error instanceof SdxiError || error instanceof SyntaxError)) throw error;
@@ -260,6 +261,7 @@ export class Migration {
     if (request.bytes < FEATURE_BYTES + 16) return bad('it is too short');
     const count = view.getUint32(FEATURE_BYTES + 8, true);
     if (count > RANGES_MAX || request.bytes < FEATURE_BYTES + 16 + 16 * count) return bad(`${count} ranges in ${request.bytes} bytes`);
+    if (view.getUint32(0, true) < FEATURE_BYTES + 16 + 16 * count) return bad('argsz is too small');
     if (this.memory.log.active) return bad('pages are logged already', Errno.EBUSY);
     const asked = field64(view, FEATURE_BYTES);
     const pageBytes = isPageSize(asked) ? asked : 4096;

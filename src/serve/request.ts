@@ -1,6 +1,6 @@
 import { closeFd } from '../native/libc.js';
 import type { Connection } from '../vfio-user/connection.js';
-import { Flag } from '../vfio-user/messages.js';
+import { Command, Flag } from '../vfio-user/messages.js';
 
 /** A command of the client's, apart from the connection that it came over: it may have to wait. */
 export interface Request {
@@ -61,7 +61,8 @@ export function keptRequest(connection: Connection): Request {
     bytes: body.length,
     body,
     view: new DataView(body.buffer, body.byteOffset, body.length),
-    fds: connection.takeFds(),
+    // Descriptors that no command of this kind has stay with the connection, which closes them before the next message.
+    fds: connection.command === Command.DMA_MAP || connection.command === Command.DEVICE_SET_IRQS ? connection.takeFds() : [],
     fdsLost: connection.fdsLost,
   };
 }

@@ -9,6 +9,7 @@ import type { PciIdentity } from '../pci/index.js';
 import type { ThreadData } from './device-thread.js';
 import { type GroupShare, groupWords, type OtherShare } from './group.js';
 import { Life } from './life.js';
+import { SERVE_LIMITS, type ServeLimits } from './limits.js';
 import type { ThreadNews } from './news.js';
 import { type ListeningSocket, listenOn, stopListening } from './sockets.js';
 import { checkTrace } from './trace.js';
@@ -36,6 +37,8 @@ export interface ServeOptions {
   readonly allowShrinkableMemory?: boolean;
   /** Clients may map the doorbells: no message for each, but the function has to look for them, and wakes up 1,000 times a second. */
   readonly mapDoorbells?: boolean;
+  /** Limits that differ from the default. */
+  readonly limits?: Partial<ServeLimits>;
   /** Lines for people: clients that come and go, requests that were refused. */
   readonly onLog?: (line: string) => void;
 }
@@ -57,6 +60,8 @@ interface Place {
   readonly life: SharedArrayBuffer;
   readonly config: FunctionConfig;
   worker?: Worker;
+  /** Nobody listens on its socket any more. */
+  deaf?: true;
   ended?: Promise<void>;
 }
 
@@ -89,6 +94,13 @@ export class Server {
     }
   }
 
+  /** @internal The thread has ended: nobody is to wait at its socket for a function that is gone. */
+  gone(place: Place): void {
+    if (place.deaf) return;
+    place.deaf = true;
+    stopListening(place.socket);
+  }
+
   /** Ends the connections, stops the threads, removes the sockets. Idempotent. */
   close(): Promise<void> {
     this.closing ??= this.end();
@@ -108,9 +120,9 @@ export class Server {
     });
     const result = await Promise.race([this.ended, timeout]);
     clearTimeout(late);
-    for (const { socket, wakeFd } of this.places) {
-      stopListening(socket);
-      if (result !== 'late') closeFd(wakeFd);
+    for (const place of this.places) {
+      this.gone(place);
+      if (result !== 'late') closeFd(place.wakeFd);
     }
     if (result === 'late') {
       throw new SdxiError('ERR_SDXI_SYSTEM', `a function did not stop within ${STOP_MS} ms`, {
@@ -174,6 +186,7 @@ function groupShares(places: readonly Place[], vectors: number): GroupShare[] | 
 export async function serve(options: ServeOptions): Promise<Server> {
   const { configs, vectors } = settings(options);
   const { socket, identity = {}, faults = '', allowShrinkableMemory = false, mapDoorbells = false, trace, onLog = () => {} } = options;
+  const limits = { ...SERVE_LIMITS, ...options.limits };
   if (trace !== undefined) checkTrace(trace);
   const places: Place[] = [];
   try {
@@ -203,6 +216,8 @@ export async function serve(options: ServeOptions): Promise<Server> {
           faults,
           allowShrinkable: allowShrinkableMemory,
           mapDoorbells,
+          functions: places.length,
+          limits,
           listenFd: listening.fd,
           wakeFd,
           life,
@@ -241,6 +256,7 @@ function start(server: Server, place: Place, data: ThreadData, ports: MessagePor
       worker.once('exit', (code) => {
         clearTimeout(timer);
         Atomics.store(new Int32Array(data.life), 0, Life.GONE);
+        server.gone(place);
         fail(last ?? `it ended with code ${code}`);
         ended();
       });

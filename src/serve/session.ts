@@ -1,19 +1,22 @@
-import { Errno, Poll, Poller } from '../native/socket.js';
+import { drainEventfd, signalEventfd } from '../native/eventfd.js';
+import { Errno, FDS_MAX, Poll, Poller } from '../native/socket.js';
 import { Connection, Received } from '../vfio-user/connection.js';
 import { Command, commandName, DMA_ACCESS_BYTES, Flag, field64, MAX_DATA_XFER } from '../vfio-user/messages.js';
 import type { CommandTable, Reply } from './commands.js';
 import { Refusal } from './files.js';
+import type { ServeLimits } from './limits.js';
 import type { DmaPort } from './message-memory.js';
 import { CurrentRequest, closeFds, keptRequest, type Request } from './request.js';
 
 /** Messages handled between two steps of the function, so that neither starves the other. */
 const MESSAGES_PER_LOOK = 64;
-/** How long the client may take to answer a DMA_READ or DMA_WRITE. */
-const DMA_MS = 5000;
-/** And how long while it waits for an answer itself, which only comes after that access: some clients answer nothing meanwhile. */
-const DMA_BLOCKED_MS = 250;
 /** Commands kept back while an access waits; beyond that the client has to wait with the next. */
 const DEFERRED_MAX = 1024;
+/** ms for an access, and for all of them, once a step has waited as long as it may. */
+const GRACE_MS = 20;
+const OVERTIME_MS = 1000;
+/** And descriptors that came with them. */
+const DEFERRED_FDS_MAX = 16 * FDS_MAX;
 
 /** Writes that were sent and not yet answered, at most. */
 const POSTED_MAX = 64;
@@ -38,6 +41,7 @@ export interface SessionHost {
   /** Anything that should interrupt a wait: the process is to end. */
   readonly wakeFd: number;
   stopping(): boolean;
+  readonly limits: ServeLimits;
 }
 
 /**
@@ -54,9 +58,17 @@ export class Session implements DmaPort {
   private readonly current: CurrentRequest;
   private readonly poller = new Poller(2);
   private readonly deferred: Request[] = [];
+  private deferredFds = 0;
   private readonly posted: Pending[] = [];
   /** Replies wait for these: some kept request of the client's needs one. */
   private clientWaits = false;
+  /** ms that this step has waited for the client. */
+  private waited = 0;
+  /** And since that was too much. */
+  private overtime = 0;
+  /** What waits to be sent before an answer is being sent: no other answer now. */
+  private answering = false;
+  private woken = false;
   private nextId = 1;
   private alive = true;
   /** VERSION has been agreed on. */
@@ -86,6 +98,7 @@ export class Session implements DmaPort {
       count++;
       this.perform(this.deferred.shift() as Request);
     }
+    this.deferredFds = 0;
     this.clientWaits = false;
     while (this.alive && count < MESSAGES_PER_LOOK && !connection.congested) {
       const received = connection.receive();
@@ -203,8 +216,31 @@ export class Session implements DmaPort {
     while (this.posted.length > 0) this.await(this.posted[0]);
   }
 
+  /** The next step may wait again. */
+  endStep(): void {
+    this.waited = 0;
+    this.overtime = 0;
+  }
+
+  /**
+   * ms that the next access may wait. A client that answers nothing, or slowly, must not hold a step up for long; but that an access has
+   * failed is written to memory as well, and may reach a client that answers other things at once.
+   */
+  private get patience(): number {
+    const { dmaMs, dmaBlockedMs } = this.host.limits;
+    const left = (this.clientWaits ? dmaBlockedMs : dmaMs) - this.waited;
+    if (left > 0 && this.overtime === 0) return left;
+    return this.overtime < OVERTIME_MS ? GRACE_MS : 0;
+  }
+
+  /** There is room for more of what the client sends, and it reads its replies. */
+  private get listens(): boolean {
+    return this.deferred.length < DEFERRED_MAX && this.deferredFds < DEFERRED_FDS_MAX && !this.connection.congested;
+  }
+
   private transfer(command: number, address: number, count: number, data: Uint8Array | undefined, into: Uint8Array | undefined): boolean {
     this.answerFirst();
+    if (this.patience <= 0) return false;
     const id = this.ask(command, address, count, data);
     return id !== 0 && this.await({ id, command, address, count, into });
   }
@@ -212,7 +248,7 @@ export class Session implements DmaPort {
   /** Sends a request of the server's. @returns its id; 0 when there is nobody to ask */
   private ask(command: number, address: number, count: number, data: Uint8Array | undefined): number {
     const { connection } = this;
-    if (!this.alive) return 0;
+    if (!this.alive || connection.congested) return 0;
     const id = this.nextId;
     this.nextId = id === 0xffff ? 1 : id + 1;
     connection.out.u64(0, address);
@@ -225,7 +261,8 @@ export class Session implements DmaPort {
 
   /** What the client has sent so far is answered before it is asked for anything. */
   private answerFirst(): void {
-    while (this.alive && this.deferred.length < DEFERRED_MAX) {
+    // Whoever never stops sending is not waited for.
+    for (let count = 0; this.alive && this.listens && count < DEFERRED_MAX; count++) {
       const received = this.connection.receive();
       if (received === Received.NOTHING) return;
       if (this.arrived(received)) this.meanwhile();
@@ -234,29 +271,54 @@ export class Session implements DmaPort {
 
   /** Waits for the answer to one request; those to posted ones come on the way. @returns whether all is well with it */
   private await(wanted: Pending): boolean {
-    const { connection, host } = this;
     const begun = performance.now();
-    while (this.alive) {
-      const received = this.deferred.length < DEFERRED_MAX ? connection.receive() : Received.NOTHING;
-      if (received === Received.NOTHING) {
-        const left = begun + (this.clientWaits ? DMA_BLOCKED_MS : DMA_MS) - performance.now();
-        if (left <= 0 || host.stopping()) {
-          host.log(`${describe(wanted)} was not answered; the access counts as refused`);
-          break;
-        }
-        this.poller.set([connection.fd, Poll.IN | (connection.sending ? Poll.OUT : 0)], [host.wakeFd, Poll.IN]);
-        this.poller.wait(Math.ceil(left));
-        if (connection.sending && connection.flush() < 0) this.end('it does not take its requests any more');
-      } else if (received === Received.MESSAGE && (connection.flags & Flag.TYPE) === Flag.REPLY) {
-        if (connection.id === wanted.id && connection.command === wanted.command) {
-          this.forget(wanted.id);
-          return this.answered(wanted);
-        }
-        this.answeredPosted();
-      } else if (this.arrived(received)) this.meanwhile();
+    const left = this.patience;
+    const over = left <= GRACE_MS;
+    let answer: boolean | undefined;
+    for (let passed = 0; this.alive && answer === undefined; passed = performance.now() - begun) {
+      if (passed >= Math.min(left, this.patience) || this.host.stopping()) {
+        this.host.log(`${describe(wanted)} was not answered; the access counts as refused`);
+        break;
+      }
+      answer = this.hear(wanted, Math.min(left, this.patience) - passed);
+    }
+    const elapsed = performance.now() - begun;
+    if (over) this.overtime += elapsed;
+    else this.waited += elapsed;
+    if (this.woken) {
+      this.woken = false;
+      signalEventfd(this.host.wakeFd);
     }
     this.forget(wanted.id);
-    return false;
+    return answer ?? false;
+  }
+
+  /** Takes one message, or waits for it. @returns whether all is well, when it is the answer to `wanted` */
+  private hear(wanted: Pending, leftMs: number): boolean | undefined {
+    const { connection } = this;
+    const received = this.listens ? connection.receive() : Received.NOTHING;
+    if (received === Received.NOTHING) this.pause(leftMs);
+    else if (received === Received.MESSAGE && (connection.flags & Flag.TYPE) === Flag.REPLY) {
+      if (connection.id === wanted.id && connection.command === wanted.command) {
+        this.forget(wanted.id);
+        return this.answered(wanted);
+      }
+      this.answeredPosted();
+    } else if (this.arrived(received)) this.meanwhile();
+    return undefined;
+  }
+
+  private pause(leftMs: number): void {
+    const { connection, poller, host } = this;
+    const wanted = (this.listens ? Poll.IN : 0) | (connection.sending ? Poll.OUT : 0);
+    poller.set([connection.fd, wanted], [host.wakeFd, Poll.IN]);
+    poller.wait(Math.ceil(leftMs));
+    if (poller.found(1) !== 0 && !host.stopping()) {
+      // Not for this wait: it is kept for the loop, which looks after what the others want.
+      drainEventfd(host.wakeFd);
+      this.woken = true;
+    }
+    if (connection.sending && connection.flush() < 0) this.end('it does not take its requests any more');
   }
 
   private forget(id: number): void {
@@ -298,12 +360,18 @@ export class Session implements DmaPort {
   /** A command that comes in the middle of a step. */
   private meanwhile(): void {
     const request = keptRequest(this.connection);
-    if (this.deferred.length === 0 && (!this.negotiated || this.host.commands.independent(request))) {
-      this.host.beforeAnswer();
-      this.perform(request);
+    if (!this.answering && this.deferred.length === 0 && (!this.negotiated || this.host.commands.independent(request))) {
+      this.answering = true;
+      try {
+        this.host.beforeAnswer();
+        this.perform(request);
+      } finally {
+        this.answering = false;
+      }
       return;
     }
     this.deferred.push(request);
+    this.deferredFds += request.fds.length;
     if (!request.noReply) this.clientWaits = true;
   }
 }

@@ -1,5 +1,5 @@
 import { closeFd } from '../native/libc.js';
-import { Errno, SocketBuffer } from '../native/socket.js';
+import { Errno, FDS_MAX, SocketBuffer } from '../native/socket.js';
 import { Flag, HEADER_BYTES, MAX_MESSAGE } from './messages.js';
 
 /** What {@link Connection.receive} found. */
@@ -83,9 +83,9 @@ export class Connection {
       const count = input.receive(this.fd, this.received, HEADER_BYTES - this.received);
       if (count === -Errno.EAGAIN || count === -Errno.EINTR) return Received.NOTHING;
       if (count <= 0) return this.ended(count, this.received > 0 ? 'in the middle of a header' : '');
-      for (const fd of input.fds) this.fdList.push(fd);
       if (this.received === 0) this.fdsLost = false;
       if (input.truncated) this.fdsLost = true;
+      for (const fd of input.fds) this.keepFd(fd);
       this.received += count;
     }
     this.id = inputView.getUint16(0, true);
@@ -96,6 +96,16 @@ export class Connection {
     if (this.size >= HEADER_BYTES && this.size <= this.maxMessage) return Received.MESSAGE;
     this.fault = `a message of ${this.size} bytes, where ${HEADER_BYTES} … ${this.maxMessage} are possible`;
     return Received.BROKEN;
+  }
+
+  /** A header that comes in pieces could bring some with each of them. */
+  private keepFd(fd: number): void {
+    if (this.fdList.length < FDS_MAX) {
+      this.fdList.push(fd);
+      return;
+    }
+    closeFd(fd);
+    this.fdsLost = true;
   }
 
   private ended(count: number, where: string): Received {

@@ -1,11 +1,11 @@
-/** What begins a message of the guest's first process: no program prints it by chance. */
+/** What begins a message of the guest's first process. A program may print it too: then no known word follows. */
 const MARK = 0x1e;
 
 /** A command that the guest works on. */
 interface Waiting {
   readonly mark: string;
   readonly resolve: (result: { code: number; output: string }) => void;
-  readonly onData?: (text: string) => void;
+  readonly onData?: (bytes: Buffer) => void;
   readonly chunks: Buffer[];
 }
 
@@ -23,7 +23,7 @@ export class ConsoleReader {
   }
 
   /** Output from now on belongs to this command. */
-  expect(mark: string, onData?: (text: string) => void): Promise<{ code: number; output: string }> {
+  expect(mark: string, onData?: (bytes: Buffer) => void): Promise<{ code: number; output: string }> {
     return new Promise((resolve) => {
       this.waiting = { mark, resolve, onData, chunks: [] };
     });
@@ -54,23 +54,32 @@ export class ConsoleReader {
   }
 
   private takeMark(bytes: Buffer): Buffer {
+    const begun = this.line as Buffer;
     const end = bytes.indexOf(0x0a);
-    this.line = Buffer.concat([this.line as Buffer, end < 0 ? bytes : bytes.subarray(0, end)]);
+    const again = bytes.subarray(0, end < 0 ? bytes.length : end).indexOf(MARK);
+    if (again >= 0) {
+      // A message has no mark in it: what stood before this one was printed by a program.
+      this.line = undefined;
+      this.print(Buffer.concat([Buffer.of(MARK), begun, bytes.subarray(0, again)]));
+      return bytes.subarray(again);
+    }
+    this.line = Buffer.concat([begun, end < 0 ? bytes : bytes.subarray(0, end)]);
     if (end < 0) return bytes.subarray(bytes.length);
-    const [word, status] = this.line.toString().split(' ');
+    const message = this.line;
+    const [word, status] = message.toString().split(' ');
     this.line = undefined;
     const { waiting } = this;
     if (word === 'ready') this.onReady();
     else if (waiting !== undefined && word === waiting.mark) {
       this.waiting = undefined;
       waiting.resolve({ code: Number(status), output: Buffer.concat(waiting.chunks).toString() });
-    }
+    } else this.print(Buffer.concat([Buffer.of(MARK), message, Buffer.of(0x0a)]));
     return bytes.subarray(end + 1);
   }
 
   private print(bytes: Buffer): void {
     if (bytes.length === 0 || this.waiting === undefined) return;
     this.waiting.chunks.push(Buffer.from(bytes));
-    this.waiting.onData?.(bytes.toString());
+    this.waiting.onData?.(bytes);
   }
 }

@@ -1,27 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createConnection } from 'node:net';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { ArgumentError, ClosedError, SdxiError, TimeoutError } from '../errors.js';
+import { AbortError, ArgumentError, ClosedError, SdxiError, TimeoutError } from '../errors.js';
 import { ConsoleReader } from './console.js';
-import { writeInitramfs } from './initramfs.js';
-import { tools } from './packages.js';
-import { fetchedQemu, type MachineOptions, machineArguments, namedQemu } from './qemu.js';
-
-/** What {@link bootGuest} takes. */
-export interface GuestOptions extends Partial<Omit<MachineOptions, 'console' | 'qmp'>> {
-  /** Node, and this package as the command `sdxi`, are in the guest. */
-  readonly node?: boolean;
-  /** Further files, by their path in the guest. */
-  readonly files?: Readonly<Record<string, Uint8Array>>;
-  /** A QEMU of this machine in place of the fetched one. */
-  readonly qemu?: string;
-  /** How long the boot may take; default 120,000 ms: emulated processors on a busy machine are slow. */
-  readonly bootMs?: number;
-  /** Called before anything is fetched. */
-  readonly onFetch?: () => void;
-}
+import { SCRIPT } from './initramfs.js';
+import { type GuestOptions, type Prepared, prepareGuest, spawnArguments } from './prepare.js';
+import { qmpCommand } from './qmp.js';
 
 /** What a command in the guest has come to. */
 export interface Outcome {
@@ -31,55 +15,20 @@ export interface Outcome {
   readonly output: string;
 }
 
+/** How a command is run. */
+export interface CommandOptions {
+  /** How long it may take; default 60,000 ms. */
+  readonly timeoutMs?: number;
+  /** Its output as it comes; a character may be cut in two. */
+  readonly onData?: (bytes: Buffer) => void;
+}
+
 const BOOT_MS = 120_000;
 const RUN_MS = 60_000;
+const QMP_MS = 10_000;
 /** A line of the serial port holds so much. */
 const COMMAND_MAX = 2800;
 const QUIT_MS = 3000;
-
-/** setpriv (util-linux) has the kernel end QEMU when this process ends, however it does. */
-const SETPRIV = '/usr/bin/setpriv';
-
-/** Everything that is needed to start a guest: the program, its arguments, and the folder that they name. */
-export interface Prepared {
-  readonly command: string;
-  readonly args: readonly string[];
-  readonly folder: string;
-}
-
-/** Fetches what is missing, makes the guest's file system, and says how to start it. */
-export async function prepareGuest(options: GuestOptions, console: 'stdio' | 'file'): Promise<Prepared> {
-  const {
-    sockets = [],
-    memoryMiB = 512,
-    iommu = 'none',
-    rootPort = false,
-    kvm = false,
-    reboot = false,
-    kernelArgs = [],
-    qemuArgs = [],
-  } = options;
-  const fetched = await tools(options.onFetch);
-  const program = options.qemu === undefined ? fetchedQemu(fetched) : namedQemu(options.qemu);
-  const folder = mkdtempSync(join(tmpdir(), 'sdxi-vm-'));
-  const initrd = join(folder, 'initrd.cpio');
-  await writeInitramfs(fetched, { node: options.node ?? false, files: options.files ?? {} }, initrd);
-  const args = machineArguments(fetched.kernel, initrd, {
-    sockets,
-    memoryMiB,
-    iommu,
-    rootPort,
-    kvm,
-    reboot,
-    kernelArgs,
-    qemuArgs,
-    console: console === 'stdio' ? 'stdio' : { file: join(folder, 'console') },
-    qmp: console === 'stdio' ? undefined : join(folder, 'qmp'),
-  });
-  const whole = [program.command, ...program.args, ...args];
-  const [command, ...rest] = existsSync(SETPRIV) ? [SETPRIV, '--pdeathsig', 'KILL', ...whole] : whole;
-  return { command, args: rest, folder };
-}
 
 /** A virtual machine that runs commands. */
 export class Guest {
@@ -92,13 +41,24 @@ export class Guest {
   private commands = 0;
   private busy = false;
   private ready: (() => void) | undefined;
-  private readonly onExit = () => this.child.kill('SIGKILL');
+  private readonly signal: AbortSignal | undefined;
+  /** Nothing of a guest outlives this process, whatever ends it. */
+  private readonly onExit = () => {
+    this.child.kill('SIGKILL');
+    rmSync(this.folder, { recursive: true, force: true });
+  };
+  private readonly onAbort = () => this.child.kill('SIGKILL');
 
-  constructor({ command, args, folder }: Prepared) {
-    this.folder = folder;
+  /** @param signal ends the guest */
+  constructor(prepared: Prepared, signal?: AbortSignal) {
+    const [command, ...args] = spawnArguments(prepared);
+    this.folder = prepared.folder;
+    this.signal = signal;
     this.reader = new ConsoleReader(() => this.ready?.());
     this.child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
     process.once('exit', this.onExit);
+    signal?.addEventListener('abort', this.onAbort, { once: true });
+    if (signal?.aborted) this.onAbort();
     this.child.stdout?.on('data', (bytes: Buffer) => this.reader.take(bytes));
     this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.errors = (this.errors + text).slice(-4000);
@@ -107,7 +67,7 @@ export class Guest {
     this.ended = new Promise((resolve) => {
       const end = () => {
         this.over = true;
-        process.off('exit', this.onExit);
+        signal?.removeEventListener('abort', this.onAbort);
         resolve();
       };
       this.child.once('exit', end);
@@ -161,6 +121,7 @@ export class Guest {
       );
     });
     const gone = this.ended.then(() => {
+      if (this.signal?.aborted) throw new AbortError(what);
       throw new SdxiError('ERR_SDXI_SYSTEM', `QEMU has ended while ${what}`, { hint: `the last it said:\n${this.last()}` });
     });
     gone.catch(() => {});
@@ -173,16 +134,12 @@ export class Guest {
 
   /**
    * Runs a shell command in the guest, one at a time.
-   * @param options.onData its output as it comes
    * @throws TimeoutError; SdxiError ERR_SDXI_SYSTEM when QEMU ends meanwhile; ArgumentError for a command that is too long
    */
-  async run(
-    command: string,
-    { timeoutMs = RUN_MS, onData }: { timeoutMs?: number; onData?: (text: string) => void } = {},
-  ): Promise<Outcome> {
+  async run(command: string, { timeoutMs = RUN_MS, onData }: CommandOptions = {}): Promise<Outcome> {
     const text = Buffer.from(command).toString('base64');
     if (text.length > COMMAND_MAX)
-      throw new ArgumentError('the command is too long for the serial port', { hint: 'put it in a file (files)' });
+      throw new ArgumentError('the command is too long for the serial port', { hint: 'put it in a file of the guest: the option `files`' });
     if (this.over) throw new ClosedError('the guest');
     if (this.busy) throw new SdxiError('ERR_SDXI_BUSY', 'the guest runs a command already', { hint: 'wait for it' });
     this.busy = true;
@@ -195,6 +152,11 @@ export class Guest {
       this.reader.forget();
       this.busy = false;
     }
+  }
+
+  /** What the script has come to that the guest was booted for. Asked for at once, or its first output is lost. */
+  async script({ timeoutMs = RUN_MS, onData }: CommandOptions): Promise<Outcome> {
+    return await this.within('running the script in the guest', timeoutMs, this.reader.expect('script', onData));
   }
 
   /** Starts a command and leaves it running; its output goes to a file in the guest. */
@@ -213,38 +175,7 @@ export class Guest {
 
   /** A command of QEMU's own monitor (QMP), such as `system_reset`. */
   async qmp(execute: string): Promise<unknown> {
-    const socket = createConnection(join(this.folder, 'qmp'));
-    socket.setEncoding('utf8');
-    try {
-      let text = '';
-      const answer = async (key: string): Promise<unknown> => {
-        for (;;) {
-          for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n')) {
-            const line = JSON.parse(text.slice(0, at)) as Record<string, unknown>;
-            text = text.slice(at + 1);
-            if (line.error) throw new SdxiError('ERR_SDXI_SYSTEM', `QEMU refuses ${execute}: ${JSON.stringify(line.error)}`);
-            if (key in line) return line[key];
-          }
-          await new Promise<void>((resolve, reject) => {
-            socket.once('data', (more) => {
-              text += more;
-              resolve();
-            });
-            socket.once('error', reject);
-          });
-        }
-      };
-      const talk = async () => {
-        await answer('QMP');
-        socket.write('{"execute":"qmp_capabilities"}\n');
-        await answer('return');
-        socket.write(`${JSON.stringify({ execute })}\n`);
-        return await answer('return');
-      };
-      return await this.within(`asking QEMU for ${execute}`, 10_000, talk());
-    } finally {
-      socket.destroy();
-    }
+    return await this.within(`asking QEMU for ${execute}`, QMP_MS, qmpCommand(join(this.folder, 'qmp'), execute));
   }
 
   /** As the reset button does; needs `reboot`. Returns when the guest has booted again. */
@@ -269,6 +200,7 @@ export class Guest {
       await this.ended;
       clearTimeout(timer);
     }
+    process.off('exit', this.onExit);
     rmSync(this.folder, { recursive: true, force: true });
   }
 
@@ -282,12 +214,30 @@ export class Guest {
  * @throws SdxiError ERR_SDXI_SYSTEM when something cannot be fetched or QEMU does not start; TimeoutError
  */
 export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
-  const guest = new Guest(await prepareGuest(options, 'file'));
+  const guest = new Guest(await prepareGuest(options, 'file'), options.signal);
   try {
     await guest.booted(options.bootMs ?? BOOT_MS);
     return guest;
   } catch (error) {
     await guest.close();
     throw error;
+  }
+}
+
+/**
+ * Boots a guest for one script, of any length, and switches it off. `timeoutMs` counts from the start of QEMU, default 180,000 ms.
+ * @throws SdxiError ERR_SDXI_SYSTEM when something cannot be fetched, QEMU does not start or ends too early; TimeoutError; AbortError
+ */
+export async function runInGuest(
+  options: GuestOptions,
+  script: string,
+  { timeoutMs = BOOT_MS + RUN_MS, onData }: CommandOptions = {},
+): Promise<Outcome> {
+  const files = { ...options.files, [SCRIPT]: Buffer.from(script) };
+  const guest = new Guest(await prepareGuest({ ...options, files }, 'file'), options.signal);
+  try {
+    return await guest.script({ timeoutMs, onData });
+  } finally {
+    await guest.close();
   }
 }

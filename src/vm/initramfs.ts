@@ -8,17 +8,20 @@ import { cached, prune } from './cache.js';
 import { CpioArchive } from './cpio.js';
 import type { Tools } from './packages.js';
 
+/** Path in the guest of a script that it is booted for. */
+export const SCRIPT = '/sdxi-script';
+
 /** Where the guest's shared libraries are found. */
 const LIBRARIES = 'lib/x86_64-linux-gnu';
 const APPLETS =
-  'ash awk base64 basename cat chmod cmp cp cut date dd df dmesg du echo env expr false find free grep gunzip head hexdump hostname id insmod kill ln ls lsmod md5sum mkdir mknod mktemp more mount mv od poweroff printf ps pwd reboot rm rmdir rmmod sed seq sh sha256sum sleep sort stat stty sync tail tee test time top touch tr true tty umount uname uniq uptime usleep vi wc which xargs xxd yes';
+  'ash awk base64 basename cat chmod cmp cp cut date dd df dmesg du echo env expr false find free grep gunzip head hexdump hostname id insmod kill ln ls lsmod md5sum mkdir mkfifo mknod mktemp more mount mv od poweroff pidof printf ps pwd reboot rm rmdir rmmod sed seq sh sha256sum sleep sort stat stty sync tail tee test time top touch tr true tty umount uname uniq uptime usleep vi wc which xargs xxd yes';
 
 /**
  * The first process of the guest. On the second serial port it takes commands, one a line: a word that marks the end of their output, and
- * the command in base64. With `sdxi.console` on the kernel's command line there is a shell on the first instead.
+ * the command in base64; a file {@link SCRIPT} is run instead, and the guest switched off. With `sdxi.console` on the kernel's command line there is a shell on the first instead.
  */
 const INIT = `#!/bin/sh
-export PATH=/bin HOME=/ TERM=linux
+export PATH=/bin HOME=/ TERM=linux NO_COLOR=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
@@ -29,11 +32,17 @@ if grep -q sdxi.console /proc/cmdline; then
   echo
   echo 'A guest of sdxi vm. The SDXI functions it has (lspci -nn -d ::1201):'
   lspci -nn -d ::1201
-  echo 'Type "poweroff -f" to leave.'
-  while true; do setsid cttyhack sh; done
+  echo 'Leave with "exit"; Ctrl-A X switches off at once.'
+  setsid cttyhack sh
+  poweroff -f
 fi
 exec < /dev/ttyS1 > /dev/ttyS1 2>&1
 stty raw -echo
+if [ -f /sdxi-script ]; then
+  sh /sdxi-script < /dev/null
+  printf '\\036script %d\\n' "$?"
+  poweroff -f
+fi
 printf '\\036ready\\n'
 while read -r mark command; do
   echo "$command" | base64 -d > /tmp/.command
@@ -42,21 +51,20 @@ while read -r mark command; do
 done
 `;
 
-/** The shared libraries that a program of the tree, or one that runs on its libraries, is linked to: its own loader knows. */
+/**
+ * The shared libraries that a program is linked to, by the tree's own loader: those of the tree, and this machine's for what is not there
+ * (a Node that was built for this machine, not for all).
+ */
 function libraries(root: string, programPath: string): string[] {
   const folder = join(root, 'usr/lib/x86_64-linux-gnu');
   const loader = join(root, 'usr/lib64/ld-linux-x86-64.so.2');
   const { stdout, stderr, status } = spawnSync(loader, ['--library-path', folder, '--list', programPath], { encoding: 'utf8' });
-  const paths = stdout.split('\n').flatMap((line) => /=> (\/\S+)/.exec(line)?.[1] ?? []);
-  const strange = paths.find((path) => !path.startsWith(root));
-  if (status === 0 && strange === undefined) return paths;
-  throw new SdxiError(
-    'ERR_SDXI_SYSTEM',
-    `the libraries of ${programPath} are not among the fetched packages: ${strange ?? stderr.trim()}`,
-    {
-      hint: `remove ${root} and fetch them again`,
-    },
-  );
+  if (status === 0 && !stdout.includes('not found')) return stdout.split('\n').flatMap((line) => /=> (\/\S+)/.exec(line)?.[1] ?? []);
+  throw new SdxiError('ERR_SDXI_SYSTEM', `libraries of ${programPath} are missing: ${(stderr || stdout).trim()}`, {
+    hint: programPath.startsWith(root)
+      ? `remove ${root} and fetch it again`
+      : 'this Node was built for a younger system than the guest: use one of the official builds',
+  });
 }
 
 function addLibraries(archive: CpioArchive, paths: Iterable<string>): void {
@@ -113,7 +121,7 @@ function runtimePackages(): string[] {
 }
 
 /** Declarations, maps and texts take much of the space and run nowhere; nor do the sources that koffi comes with. */
-const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(src|vendor|doc)\//;
+const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt|c|cc|cpp|h|hh|inc|S|asm)$|\/koffi\/(vendor|doc)\//;
 
 function* ownFiles(): Generator<{ path: string; from: string }> {
   for (const folder of ['bin', 'dist', ...runtimePackages()]) {

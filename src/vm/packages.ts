@@ -1,127 +1,32 @@
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SdxiError } from '../errors.js';
-import { cached } from './cache.js';
+import { PrivateApt } from './apt.js';
+import { cached, isCached } from './cache.js';
+import { gunzip, isElf, payloadOf } from './kernel.js';
+import { must } from './run.js';
 
 /** QEMU with vfio-user, and a kernel of the same age, are in Debian 13's backports; both suites are on every Debian mirror. */
 const SUITE = 'trixie';
 const BACKPORTS = 'trixie-backports';
-const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
-/** What the guest and the machine around it consist of, besides the kernel. */
-const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'pciutils', 'libstdc++6'];
+/** What the machine consists of. QEMU is linked to everything but its firmware and its data. */
+const MACHINE_PACKAGES = ['qemu-system-x86', 'qemu-system-data', 'seabios'];
+/** What the guest consists of besides its kernel; zstd unpacks the kernel, and Node is linked to libstdc++. */
+const GUEST_PACKAGES = ['busybox-static', 'pciutils', 'pci.ids', 'zstd', 'libstdc++6'];
 
 /** Modules of the kernel that the guest may load, in an order in which that works, without `.ko.xz`. */
 export const MODULES = ['irqbypass', 'vfio', 'vfio_iommu_type1', 'vfio-pci-core', 'vfio-pci'] as const;
 
-interface Run {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(command: string, args: readonly string[]): Promise<Run> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, LC_ALL: 'C' } });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text) => {
-      stdout += text;
-    });
-    child.stderr.setEncoding('utf8').on('data', (text) => {
-      stderr += text;
-    });
-    child.once('error', (cause: NodeJS.ErrnoException) =>
-      reject(
-        new SdxiError('ERR_SDXI_SYSTEM', `${command} did not start`, {
-          cause,
-          hint: 'fetching packages needs apt and dpkg (Debian or Ubuntu); elsewhere install QEMU 10.1 or later and name it with --qemu',
-        }),
-      ),
-    );
-    child.once('close', (code) => resolve({ code: code ?? 1, stdout, stderr }));
-  });
-}
-
-async function must(what: string, command: string, args: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(command, args);
-  if (code === 0) return stdout;
-  throw new SdxiError('ERR_SDXI_SYSTEM', `${what} failed: ${stderr.trim().split('\n').slice(-3).join(' ')}`, {
-    hint: 'the packages come from the Debian mirror of this machine: see that apt-get update works',
-    fields: { command, code },
-  });
-}
-
-/** The Debian mirror that this machine uses. */
-async function mirror(): Promise<string> {
-  const text = await must('asking apt for its mirrors', 'apt-get', ['indextargets', '--format', '$(REPO_URI) $(ORIGIN) $(LABEL)']);
-  const lines = text.split('\n').map((line) => line.split(' '));
-  const found =
-    lines.find(([, origin, label]) => origin === 'Debian' && label === 'Debian') ?? lines.find(([uri]) => uri?.endsWith('/debian/'));
-  if (found?.[0]) return found[0];
-  throw new SdxiError('ERR_SDXI_SYSTEM', 'this machine has no Debian mirror configured', {
-    hint: 'run apt-get update once, or install QEMU 10.1 or later and name it with --qemu',
-  });
-}
-
-/** An apt of our own in a folder: the machine's is neither used nor changed, and nobody has to be root. */
-class PrivateApt {
-  private readonly options: string[];
-
-  private constructor(options: string[]) {
-    this.options = options;
-  }
-
-  static async open(folder: string): Promise<PrivateApt> {
-    if (!existsSync(KEYRING)) {
-      throw new SdxiError('ERR_SDXI_SYSTEM', `${KEYRING} is not there`, { hint: 'install the package debian-archive-keyring' });
-    }
-    const uri = await mirror();
-    for (const part of ['state/lists/partial', 'cache/archives/partial', 'etc']) mkdirSync(join(folder, part), { recursive: true });
-    writeFileSync(join(folder, 'state', 'status'), '');
-    const sources = join(folder, 'etc', 'sources.list');
-    writeFileSync(sources, [SUITE, BACKPORTS].map((suite) => `deb [signed-by=${KEYRING}] ${uri} ${suite} main\n`).join(''));
-    const set = (name: string, value: string) => ['-o', `${name}=${value}`];
-    return new PrivateApt([
-      ...set('Dir::State', join(folder, 'state')),
-      ...set('Dir::State::status', join(folder, 'state', 'status')),
-      ...set('Dir::Cache', join(folder, 'cache')),
-      ...set('Dir::Etc::sourcelist', sources),
-      ...set('Dir::Etc::sourceparts', '/dev/null'),
-      ...set('Dir::Etc::preferencesparts', '/dev/null'),
-      ...set('APT::Architecture', 'amd64'),
-      ...set('APT::Architectures', 'amd64'),
-      ...set('APT::Sandbox::User', ''),
-      ...set('Acquire::Languages', 'none'),
-      ...set('Acquire::Retries', '3'),
-    ]);
-  }
-
-  get(what: string, args: readonly string[]): Promise<string> {
-    return must(what, 'apt-get', ['-q', '-y', ...this.options, ...args]);
-  }
-
-  /** The newest kernel for ordinary PCs. */
-  async newestKernel(): Promise<string> {
-    const pattern = '^linux-binary-[0-9.]+\\+deb[0-9]+-amd64$';
-    const text = await must('looking for kernels', 'apt-cache', [...this.options, 'search', '--names-only', pattern]);
-    const versions = text
-      .split('\n')
-      .map((line) => /^linux-binary-(\S+)/.exec(line)?.[1])
-      .filter((version) => version !== undefined)
-      .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
-    const newest = versions.at(-1);
-    if (newest) return newest;
-    throw new SdxiError('ERR_SDXI_SYSTEM', `there is no kernel in ${BACKPORTS} of the mirror`, { hint: 'see that the mirror is whole' });
-  }
-}
+/** Bytes that fetching takes for a while: 150 MB of packages and 190 MB of what is made of them. */
+const SPACE_NEEDED = 400e6;
 
 /** What was fetched. */
 export interface Tools {
   /** A tree of Debian files: `usr/bin/qemu-system-x86_64` and all that it takes. */
   readonly root: string;
-  /** A bzImage. */
+  /** An ELF image, or a bzImage if it could not be unpacked. */
   readonly kernel: string;
   /** Paths of {@link MODULES}. */
   readonly modules: readonly string[];
@@ -136,67 +41,135 @@ const USELESS = [
   'usr/share/lintian',
   'usr/share/bug',
   'var',
-  'usr/lib/ipxe',
+  'etc',
 ];
 
-function find(folder: string, name: string): string | undefined {
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) {
-      const found = find(path, name);
-      if (found) return found;
-    } else if (entry.name === name) return path;
-  }
-  return undefined;
+/**
+ * The newest kernel for ordinary PCs among these packages, `7.3.4+deb13-amd64` for `linux-binary-7.3.4+deb13-amd64`.
+ * Those with another flavour (`cloud-amd64`, `rt-amd64`) or that nobody signed do not count.
+ */
+export function newestKernel(names: readonly string[]): string | undefined {
+  return names
+    .map((name) => /^linux-binary-(\d[\d.]*\+deb\d+-amd64)$/.exec(name)?.[1])
+    .filter((version) => version !== undefined)
+    .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))
+    .at(-1);
 }
 
-async function unpack(archives: string, folder: string): Promise<void> {
-  for (const name of readdirSync(archives).filter((file) => file.endsWith('.deb'))) {
-    await must(`unpacking ${name}`, 'dpkg-deb', ['-x', join(archives, name), folder]);
-  }
+/** @throws SdxiError ERR_SDXI_SYSTEM before anything is fetched that would not fit */
+function checkSpace(folder: string): void {
+  const { bavail, bsize } = statfsSync(folder);
+  if (bavail * bsize >= SPACE_NEEDED) return;
+  throw new SdxiError('ERR_SDXI_SYSTEM', `only ${Math.floor((bavail * bsize) / 1e6)} MB are free where the cache is`, {
+    hint: 'free 400 MB there, or set SDXI_CACHE to a folder that has them',
+    fields: { folder },
+  });
 }
 
-/** Fetches and unpacks everything. About 160 MB from the mirror, of which 180 MB stay. */
-async function fetchInto(folder: string): Promise<void> {
+async function fetchInto(folder: string, packages: readonly string[], signal?: AbortSignal): Promise<void> {
+  checkSpace(folder);
   const work = join(folder, 'work');
-  const apt = await PrivateApt.open(work);
-  await apt.get('reading the package lists', ['update']);
-  const kernel = await apt.newestKernel();
-  const wanted = [...PACKAGES, `linux-binary-${kernel}`, `linux-modules-${kernel}`];
-  await apt.get('fetching packages', ['install', '--no-install-recommends', '--download-only', '-t', BACKPORTS, ...wanted]);
+  const apt = await PrivateApt.open(work, [SUITE, BACKPORTS], signal);
+  const kernel = newestKernel(await apt.names('linux-binary-'));
+  if (kernel === undefined) {
+    throw new SdxiError('ERR_SDXI_SYSTEM', `there is no kernel in ${BACKPORTS} of the mirror`, { hint: 'see that the mirror is whole' });
+  }
+  const kernelPackages = [`linux-binary-${kernel}`, `linux-modules-${kernel}`];
+  const specs = await apt.closure(BACKPORTS, packages);
+  const archives = await apt.download([...specs, ...kernelPackages]);
   const root = join(folder, 'root');
-  mkdirSync(root);
-  await unpack(join(work, 'cache', 'archives'), root);
-  rmSync(work, { recursive: true });
+  const boot = join(folder, 'boot');
+  for (const place of [root, boot]) mkdirSync(place);
+  for (const archive of archives) {
+    const isKernel = kernelPackages.some((name) => archive.includes(`/${name}_`));
+    if (isKernel) await unpackKernel(archive, boot);
+    else await must(`unpacking ${archive}`, 'dpkg-deb', ['-x', archive, root]);
+  }
   for (const path of USELESS) rmSync(join(root, path), { recursive: true, force: true });
-  keepModules(folder, join(root, 'usr', 'lib', 'modules', kernel));
+  rmSync(work, { recursive: true });
+  await unpackImage(root, boot);
 }
 
-/** Of the kernel's 107 MB of modules a handful is of use here. */
-function keepModules(folder: string, all: string): void {
-  const kept = join(folder, 'boot');
-  mkdirSync(kept);
-  const move = (from: string, to: string) => renameSync(from, join(kept, to));
-  move(join(all, 'vmlinuz'), 'vmlinuz');
-  for (const name of MODULES) {
-    const path = find(all, `${name}.ko.xz`);
-    if (!path)
-      throw new SdxiError('ERR_SDXI_SYSTEM', `the kernel has no module ${name}`, { hint: 'it may be built in by now: tell the project' });
-    move(path, `${name}.ko.xz`);
+/** Of a kernel's modules, 107 MB packed, a handful is of use here: nothing else is unpacked. */
+async function unpackKernel(archive: string, boot: string): Promise<void> {
+  const wanted = archive.includes('/linux-binary-') ? ['*/vmlinuz'] : MODULES.map((name) => `*/${name}.ko.xz`);
+  // The shell is there for its pipe; what it runs comes as arguments and is never parsed.
+  const script =
+    'set -o pipefail; archive=$1; folder=$2; shift 2; dpkg-deb --fsys-tarfile "$archive" | tar -x -C "$folder" --wildcards --transform "s,.*/,," "$@"';
+  await must(`unpacking ${archive}`, 'bash', ['-c', script, 'unpack', archive, boot, ...wanted]);
+}
+
+/** Makes `vmlinux` of `vmlinuz`, if it is packed in a way that something here undoes. */
+async function unpackImage(root: string, boot: string): Promise<void> {
+  const payload = payloadOf(readFileSync(join(boot, 'vmlinuz')));
+  if (payload === undefined) return;
+  const [packed, image] = [join(boot, 'payload'), join(boot, 'vmlinux')];
+  if (payload.format === 'gzip') writeFileSync(image, gunzip(payload.bytes));
+  else {
+    writeFileSync(packed, payload.bytes);
+    const unpacker = payload.format === 'zstd' ? fetchedProgram(root, 'zstd') : [join(root, 'usr/bin/busybox'), 'xz'];
+    const script = 'image=$1; shift; "$@" > "$image"';
+    await must('unpacking the kernel', 'sh', ['-c', script, 'unpack', image, ...unpacker, '-dc', packed]);
+    rmSync(packed);
   }
-  rmSync(all, { recursive: true });
+  if (!isElf(readFileSync(image))) {
+    throw new SdxiError('ERR_SDXI_SYSTEM', 'the unpacked kernel is no ELF image', { hint: 'remove the cache folder and fetch it again' });
+  }
+  rmSync(join(boot, 'vmlinuz'));
+}
+
+/** Command line of a program of the tree: it runs by the loader and the libraries of its own tree, which are younger than this machine's. */
+export function fetchedProgram(root: string, name: string): string[] {
+  const loader = join(root, 'usr/lib64/ld-linux-x86-64.so.2');
+  return [loader, '--argv0', name, '--library-path', join(root, 'usr/lib/x86_64-linux-gnu'), join(root, 'usr/bin', name)];
+}
+
+/** The number changes whenever the contents do, so that a newer version of this package does not take what an older one has left. */
+const MACHINE_FOLDER = `${SUITE}-amd64-2`;
+const GUEST_FOLDER = `${MACHINE_FOLDER}-guest`;
+
+/** What is wanted, and how. */
+export interface ToolsOptions {
+  /** QEMU is needed too; default true. */
+  readonly qemu?: boolean;
+  /** Called before anything is fetched. */
+  readonly onFetch?: () => void;
+  /** Breaks the fetching off. */
+  readonly signal?: AbortSignal;
 }
 
 /**
- * QEMU, a kernel and the guest's tools: from the cache, or fetched into it through the machine's Debian mirror.
- * @param onFetch is called before anything is fetched
+ * A kernel, the guest's programs and, unless this machine has one, QEMU: from the cache, or fetched into it through the machine's
+ * Debian mirror.
  * @throws SdxiError ERR_SDXI_SYSTEM
  */
-export async function tools(onFetch: () => void = () => {}): Promise<Tools> {
-  const folder = await cached(`${SUITE}-amd64-1`, async (draft) => {
+export async function tools({ qemu = true, onFetch = () => {}, signal }: ToolsOptions = {}): Promise<Tools> {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new SdxiError('ERR_SDXI_UNSUPPORTED', `guests are made for Linux on x64, this is ${process.platform} on ${process.arch}`, {
+      hint: 'run sdxi vm on an x86-64 machine with Debian, or in a container of it',
+    });
+  }
+  const whole = qemu || isCached(MACHINE_FOLDER);
+  const folder = await cached(whole ? MACHINE_FOLDER : GUEST_FOLDER, async (draft) => {
     onFetch();
-    await fetchInto(draft);
+    await fetchInto(draft, whole ? [...MACHINE_PACKAGES, ...GUEST_PACKAGES] : GUEST_PACKAGES, signal);
+    if (whole) checkQemu(join(draft, 'root'));
   });
   const boot = join(folder, 'boot');
-  return { root: join(folder, 'root'), kernel: join(boot, 'vmlinuz'), modules: MODULES.map((name) => join(boot, `${name}.ko.xz`)) };
+  const unpacked = join(boot, 'vmlinux');
+  return {
+    root: join(folder, 'root'),
+    kernel: existsSync(unpacked) ? unpacked : join(boot, 'vmlinuz'),
+    modules: MODULES.map((name) => join(boot, `${name}.ko.xz`)),
+  };
+}
+
+/** A library that is missing shows here, not at the first start. */
+function checkQemu(root: string): void {
+  const [command, ...args] = fetchedProgram(root, 'qemu-system-x86_64');
+  const { status, stderr } = spawnSync(command, [...args, '-version'], { encoding: 'utf8' });
+  if (status === 0) return;
+  throw new SdxiError('ERR_SDXI_SYSTEM', `the fetched QEMU does not run: ${stderr.trim()}`, {
+    hint: 'install QEMU 10.1 or later and name it with --qemu',
+  });
 }

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { SdxiError } from '../errors.js';
-import type { Tools } from './packages.js';
+import { fetchedProgram, type Tools } from './packages.js';
 
 /** How QEMU is started: a program and the arguments that come before all others. */
 export interface QemuProgram {
@@ -11,25 +12,25 @@ export interface QemuProgram {
 
 /** The fetched QEMU runs by the loader and the libraries of its own tree, which are younger than this machine's. */
 export function fetchedQemu({ root }: Tools): QemuProgram {
-  return {
-    command: join(root, 'usr/lib64/ld-linux-x86-64.so.2'),
-    args: [
-      '--argv0',
-      'qemu-system-x86_64',
-      '--library-path',
-      join(root, 'usr/lib/x86_64-linux-gnu'),
-      join(root, 'usr/bin/qemu-system-x86_64'),
-      '-L',
-      join(root, 'usr/share/qemu'),
-      '-L',
-      join(root, 'usr/share/seabios'),
-    ],
-  };
+  const [command, ...args] = fetchedProgram(root, PROGRAM);
+  return { command, args: [...args, '-L', join(root, 'usr/share/qemu'), '-L', join(root, 'usr/share/seabios')] };
+}
+
+const PROGRAM = 'qemu-system-x86_64';
+
+/** A QEMU on the path of this machine that knows vfio-user, if there is one. */
+export function installedQemu(path = process.env.PATH ?? ''): QemuProgram | undefined {
+  const commands = path
+    .split(delimiter)
+    .filter((folder) => folder !== '')
+    .map((folder) => join(folder, PROGRAM));
+  const command = commands.find((candidate) => existsSync(candidate) && knowsVfioUser(candidate));
+  return command === undefined ? undefined : { command, args: [] };
 }
 
 /** Whether a QEMU of this machine knows vfio-user (10.1 and later). */
 export function knowsVfioUser(command: string): boolean {
-  const { stdout, status } = spawnSync(command, ['-device', 'help'], { encoding: 'utf8' });
+  const { stdout, status } = spawnSync(command, ['-device', 'help'], { encoding: 'utf8', timeout: 30_000 });
   return status === 0 && stdout.includes('vfio-user-pci');
 }
 
@@ -74,7 +75,11 @@ function device(path: string, bus?: string): string[] {
 export function machineArguments(kernel: string, initrd: string, options: MachineOptions): string[] {
   const { sockets, memoryMiB, iommu, rootPort, kvm, reboot, qmp, kernelArgs, qemuArgs } = options;
   const intel = iommu === 'intel';
-  const serial = options.console === 'stdio' ? ['-serial', 'stdio'] : ['-serial', `file:${options.console.file}`, '-serial', 'stdio'];
+  // For people: Ctrl-C goes to the guest, and Ctrl-A X ends QEMU.
+  const serial =
+    options.console === 'stdio'
+      ? ['-chardev', 'stdio,id=console,mux=on,signal=off', '-serial', 'chardev:console']
+      : ['-serial', `file:${options.console.file}`, '-serial', 'stdio'];
   const append = [
     KERNEL_ARGS,
     ...(intel ? ['intel_iommu=on'] : []),
