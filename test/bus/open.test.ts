@@ -25,8 +25,8 @@ describe('openBus', () => {
   });
 
   it.each([
-    ['vfio-user:/run/x.sock', 'ERR_SDXI_UNSUPPORTED', /no vfio-user bus/],
-    ['vfio:0000:c4:00.1', 'ERR_SDXI_UNSUPPORTED', /no vfio bus/],
+    ['vfio-user:/nowhere/x.sock', 'ERR_SDXI_SYSTEM', /no such socket/],
+    ['vfio:0000:c4:00.1', 'ERR_SDXI_URI', /no PCI function/],
     ['chardev:/dev/sdxi0', 'ERR_SDXI_UNSUPPORTED', /no chardev bus/],
     ['toString:', 'ERR_SDXI_URI', /which bus/],
     ['pci:0000', 'ERR_SDXI_URI', /which bus/],

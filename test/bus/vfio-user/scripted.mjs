@@ -1,6 +1,7 @@
 // A server that answers as it is told, on a thread of its own: `workerData` has its listening socket, the index of the message that it
 // answers wrongly, and how.
 import { workerData } from 'node:worker_threads';
+import { closeFd } from '../../../dist/native/libc.js';
 import { acceptFrom, Poll, Poller } from '../../../dist/native/socket.js';
 import { Connection, Received } from '../../../dist/vfio-user/connection.js';
 import { Command, encodeVersion, Flag } from '../../../dist/vfio-user/messages.js';
@@ -54,7 +55,7 @@ for (let count = 0; ; ) {
     continue;
   }
   if (received !== Received.MESSAGE) break;
-  connection.takeFds();
+  for (const fd of connection.takeFds()) closeFd(fd);
   const wrong = count++ === at;
   const bytes = answer();
   const { id, command } = connection;
