@@ -25,7 +25,7 @@ describe('openBus', () => {
   });
 
   it.each([
-    ['vfio-user:/run/x.sock', 'ERR_SDXI_UNSUPPORTED', /no vfio-user bus/],
+    ['vfio-user:/nowhere/x.sock', 'ERR_SDXI_SYSTEM', /no such socket/],
     ['vfio:ffff:ff:1f.7', 'ERR_SDXI_URI', /no PCI function ffff:ff:1f.7/],
     ['vfio:card', 'ERR_SDXI_URI', /not the URI/],
     ['vfio:c4:00.1?nonsense=1', 'ERR_SDXI_ARGUMENT', /nonsense/],

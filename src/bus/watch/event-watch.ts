@@ -97,6 +97,11 @@ export class EventWatch {
     return this.state.life === Life.RUNNING;
   }
 
+  /** Why it is not running, once the other side is gone. */
+  get reason(): string {
+    return this.state.reason;
+  }
+
   /** What the thread and this one share besides; may be posted to other threads. */
   get buffer(): SharedArrayBuffer {
     return this.state.buffer;
