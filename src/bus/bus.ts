@@ -1,4 +1,5 @@
 import type { Access } from '../memory/address-space.js';
+import type { RegionSource } from '../memory/arena.js';
 import type { Region } from '../memory/region.js';
 
 /** Memory as a bus maps it for its function. */
@@ -12,6 +13,15 @@ export interface MapRequest {
   access: Access;
   /** Address space; default the function's own (no PASID). */
   pasid?: number;
+}
+
+/** What memory suits a bus, and what the bus makes of it; whoever allocates may do otherwise. */
+export interface MemoryAdvice {
+  /** How much to map at once, where small pieces are cut out of it: mapping may be slow, and pinned memory may be scarce. */
+  readonly chunkBytes?: number;
+  readonly source?: RegionSource;
+  /** What is granted for writing alone may be readable, too: not every IOMMU tells the two apart. */
+  readonly writeOnlyIsReadable?: boolean;
 }
 
 export interface WaitOptions {
@@ -42,6 +52,9 @@ export interface Bus {
    * theirs; a bus of theirs that is closed resets its function and takes its memory from it.
    */
   readonly virtualFunctions: readonly Bus[];
+  /** How the function is reached, for people: `sdxi info` prints it. */
+  readonly details?: Readonly<Record<string, string | number>>;
+  readonly memoryAdvice?: MemoryAdvice;
 
   /** Reads the 64-bit register at a byte offset of BAR 0. */
   readRegister(offset: number): bigint;
@@ -85,4 +98,6 @@ export interface Bus {
 export interface FoundFunction {
   uri: string;
   description: string;
+  /** What has to be done before it can be opened. */
+  hint?: string;
 }

@@ -4,13 +4,14 @@ import { checkOptions } from './checks.js';
 import { EmbeddedBus } from './embedded/embedded.js';
 import { InlineBus } from './embedded/inline.js';
 import { type EmbeddedOptions, embeddedSettings } from './embedded/options.js';
+import { listVfio } from './vfio/list.js';
+import { VfioBus } from './vfio/vfio.js';
 
 /** What {@link openBus} takes besides the URI. */
 export type OpenBusOptions = EmbeddedOptions;
 
 const LATER: Record<string, string> = {
   'vfio-user': 'a function of another process, over a socket',
-  vfio: 'a PCI function bound to vfio-pci',
   chardev: "a context of the kernel driver's device file",
 };
 
@@ -20,6 +21,9 @@ const LATER: Record<string, string> = {
  * `embedded:[?option=value&…]` starts one in this process, on its own thread, or on the caller's with `inline=1`. Options are
  * those of FunctionConfig, and `vectors`, `registerTimeoutMs`, `startTimeoutMs`. A fragment opens one of its virtual functions alone:
  * `embedded:?vfs=4#vf1`.
+ *
+ * `vfio:0000:c4:00.1[?option=value&…]` takes a PCI function that is bound to vfio-pci. Options are `vectors`, `mmio`, `hugepages` and
+ * `arenaBytes`; docs/vfio.md explains them.
  * @throws SdxiError ERR_SDXI_URI for another form, ERR_SDXI_UNSUPPORTED for a bus that this version does not have; ArgumentError for options
  */
 export async function openBus(uri: string, options: OpenBusOptions = {}): Promise<Bus> {
@@ -28,6 +32,7 @@ export async function openBus(uri: string, options: OpenBusOptions = {}): Promis
   if (scheme === 'embedded') {
     return embeddedSettings(uri, options).inline ? InlineBus.open(uri, options) : await EmbeddedBus.open(uri, options);
   }
+  if (scheme === 'vfio') return await VfioBus.open(uri);
   if (scheme !== undefined && Object.hasOwn(LATER, scheme)) {
     throw new SdxiError('ERR_SDXI_UNSUPPORTED', `this version has no ${scheme} bus (${LATER[scheme]})`, {
       hint: 'open embedded: instead',
@@ -35,12 +40,12 @@ export async function openBus(uri: string, options: OpenBusOptions = {}): Promis
     });
   }
   throw new SdxiError('ERR_SDXI_URI', `"${String(uri)}" does not say which bus to take`, {
-    hint: `write embedded:[?option=value&…]; known schemes are embedded, ${Object.keys(LATER).join(', ')}`,
+    hint: `write embedded:[?option=value&…]; known schemes are embedded, vfio, ${Object.keys(LATER).join(', ')}`,
     fields: { uri },
   });
 }
 
-/** What could be opened on this machine. */
+/** What could be opened on this machine, and the PCI functions that could not, with what to do about it. */
 export function listFunctions(): FoundFunction[] {
-  return [{ uri: 'embedded:', description: 'a software function in this process, on a thread of its own' }];
+  return [{ uri: 'embedded:', description: 'a software function in this process, on a thread of its own' }, ...listVfio()];
 }

@@ -1,6 +1,6 @@
 import type { Access } from '../memory/address-space.js';
 import type { FunctionSnapshot } from '../spec/snapshot.js';
-import type { Bus, MapRequest, WaitOptions } from './bus.js';
+import type { Bus, MapRequest, MemoryAdvice, WaitOptions } from './bus.js';
 import { canSnapshot, type Snapshotting } from './snapshot.js';
 
 /** One thing that a driver did to its bus. */
@@ -71,6 +71,14 @@ export class RecordingBus implements Bus {
 
   get doorbellBytes(): number {
     return this.bus.doorbellBytes;
+  }
+
+  get details(): Readonly<Record<string, string | number>> | undefined {
+    return this.bus.details;
+  }
+
+  get memoryAdvice(): MemoryAdvice | undefined {
+    return this.bus.memoryAdvice;
   }
 
   /** Nothing is written down about these. */

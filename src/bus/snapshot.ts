@@ -32,3 +32,15 @@ export function snapshotting(bus: Bus): Bus & Snapshotting {
     fields: { uri: bus.uri },
   });
 }
+
+/**
+ * A driver over a bus restores functions that were stopped; one that was saved in the middle of its work belongs to whoever holds the
+ * function itself, and thaws it.
+ * @throws SdxiError ERR_SDXI_STATE for a snapshot with a live part
+ */
+export function stoppedOnly(snapshot: FunctionSnapshot): FunctionSnapshot {
+  if (snapshot?.live === undefined) return snapshot;
+  throw new SdxiError('ERR_SDXI_STATE', 'a bus cannot go on with the snapshot of a function in the middle of its work', {
+    hint: 'give it to SdxiFunction.restore(), then thaw(); or stop the function before it is saved (driver.suspend)',
+  });
+}

@@ -8,10 +8,12 @@ import { copyCommand } from './commands/copy.js';
 import { decodeCommand } from './commands/decode.js';
 import { demoCommand } from './commands/demo.js';
 import { faultCommand } from './commands/fault.js';
+import { grantCommand } from './commands/grant.js';
 import { infoCommand } from './commands/info.js';
 import { listCommand } from './commands/list.js';
 import { serveCommand } from './commands/serve.js';
 import { testCommand } from './commands/test.js';
+import { vmCommand } from './commands/vm.js';
 import { InterruptedError } from './signals.js';
 import { ExitCode, Terminal } from './terminal.js';
 
@@ -21,6 +23,8 @@ const COMMANDS: readonly CommandModule[] = [
   testCommand,
   conformCommand,
   serveCommand,
+  grantCommand,
+  vmCommand,
   faultCommand,
   listCommand,
   infoCommand,

@@ -3,7 +3,7 @@ import { ArgumentError, BusLostError, ClosedError, SdxiError } from '../errors.j
 import { Access } from '../memory/address-space.js';
 import { Arena, type Block, bytesOf, type RegionSource } from '../memory/arena.js';
 import { RangeAllocator } from '../memory/ranges.js';
-import { PAGE_BYTES, type Region } from '../memory/region.js';
+import { HUGE_PAGE_BYTES, PAGE_BYTES, type Region } from '../memory/region.js';
 
 /** IOVAs start here, so that no small number is ever a valid address by accident. */
 const IOVA_FIRST = 2 ** 32;
@@ -18,9 +18,14 @@ const IOVA_END = 2 ** 47;
 export class IovaSpace {
   private readonly free = new RangeAllocator(IOVA_FIRST, IOVA_END);
 
-  /** An address for memory at a process address, congruent with it modulo the page size. @throws SdxiError ERR_SDXI_RESOURCE */
+  /**
+   * An address for memory at a process address, congruent with it modulo the page size. Memory that starts on a huge page gets an address
+   * that does: an IOMMU may then map it in pages of that size.
+   * @throws SdxiError ERR_SDXI_RESOURCE
+   */
   reserve(address: number, byteLength: number): number {
-    const start = this.free.allocate(pages(address, byteLength), PAGE_BYTES);
+    const huge = address % HUGE_PAGE_BYTES === 0 && byteLength >= HUGE_PAGE_BYTES;
+    const start = this.free.allocate(pages(address, byteLength), huge ? HUGE_PAGE_BYTES : PAGE_BYTES);
     if (start < 0) {
       throw new SdxiError('ERR_SDXI_RESOURCE', `no DMA addresses left for ${byteLength} bytes`, {
         hint: 'close registrations that are not needed any more',
@@ -128,7 +133,8 @@ export class DmaSpace {
     this.bus = bus;
     this.iovas = iovas;
     this.arena = new Arena({
-      source,
+      source: source ?? bus.memoryAdvice?.source,
+      chunkBytes: bus.memoryAdvice?.chunkBytes,
       onGrow: (region) => this.chunks.set(region, this.map(region)),
       onShrink: (region) => {
         this.chunks.get(region)?.close();

@@ -37,7 +37,10 @@ export interface DriverOptions {
   rkeys?: number;
   /** Addresses from a space that other functions draw from too. */
   iovas?: IovaSpace;
-  /** Where the driver's own memory comes from, in pieces of 16 MiB and more; default: a memfd for each. @see openRegion */
+  /**
+   * Where the driver's own memory comes from, in pieces of 16 MiB and more, or as the bus advises; default: what the bus advises, else a
+   * memfd for each. @see openRegion
+   */
   regions?: RegionSource;
   /** Ends the opening. */
   signal?: AbortSignal;

@@ -1,3 +1,4 @@
+import type { LiveCopies } from '../spec/index.js';
 import type { RegisterFile } from './registers.js';
 
 /** The tables of whose entries a function may keep copies. Ref §4.11. */
@@ -15,7 +16,7 @@ const CHANGED = { L2: 1, L1: 2, CTL: 4 } as const;
 
 const EVERYTHING: Range = { first: 0, last: 0xffff };
 /** A guest decides how many entries are used, so an old copy makes room beyond this number. */
-const COPIES_MAX = 65_536;
+export const COPIES_MAX = 65_536;
 
 const one = (number: number): Range => ({ first: number, last: number });
 const holds = ({ first, last }: Range, number: number): boolean => number >= first && number <= last;
@@ -112,6 +113,26 @@ export class EntryCache {
     }
     this.dropContext(0);
     this.drop(Table.L2, one(0), one(0));
+  }
+
+  /** All of it, as plain data. */
+  save(): LiveCopies {
+    const { level2, functionPasid, copies } = this;
+    const entries: number[][] = [];
+    copies.forEach((owners, table) => {
+      for (const [owner, own] of owners) for (const [index, copy] of own) entries.push([table, owner, index, ...copy]);
+    });
+    return { level2, functionPasid, entries };
+  }
+
+  /** What {@link save} has saved, which was checked. */
+  load({ level2, functionPasid, entries }: LiveCopies): void {
+    this.clear();
+    this.level2 = level2;
+    this.functionPasid = functionPasid;
+    for (const [table, owner, index, ...words] of entries) {
+      this.keep(table as Table, owner, index, Uint32Array.from(words), 0, words.length);
+    }
   }
 
   clear(): void {

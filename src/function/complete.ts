@@ -1,5 +1,5 @@
 import { Access } from '../memory/address-space.js';
-import { CSB_BYTES, ErrorStep, TWO32 } from '../spec/index.js';
+import { CSB_BYTES, ErrorStep, type LiveCompletion, TWO32 } from '../spec/index.js';
 import type { FunctionContext } from './context.js';
 import type { Core } from './core.js';
 import type { CompletionFault } from './ports.js';
@@ -46,17 +46,21 @@ export function signalCompletion(core: Core, context: FunctionContext, error: bo
 /** The same as a fault plan wants it: later, or with a signal that is overwritten. A block that has gone meanwhile gets nothing. */
 function completeFaultily(
   core: Core,
-  { structurePasid }: FunctionContext,
+  { structurePasid: pasid }: FunctionContext,
   { address, error, fault }: { address: number; error: boolean; fault: CompletionFault },
 ): void {
-  const perform = (): void => {
-    const map = core.memory.of(structurePasid)?.find(address, CSB_BYTES, Access.READ_WRITE);
-    if (map === undefined) return;
-    if (error) map.store32(address + 8, ERROR_RECORDED);
-    if (fault.kind === 'overwrite') map.storeSignal(address, 0);
-    else map.decrementSignal(address);
-  };
-  if (fault.kind === 'hold') core.held.hold({ now: core.faults?.now() ?? 0 }, fault.ms, perform);
-  else if (fault.kind === 'afterInterrupt') core.held.holdForInterrupt(perform);
+  const late = { pasid, address, error };
+  const perform = (): void => completeLate(core, late, { overwrite: fault.kind === 'overwrite' });
+  if (fault.kind === 'hold') core.held.hold({ now: core.faults?.now() ?? 0 }, fault.ms, perform, late);
+  else if (fault.kind === 'afterInterrupt') core.held.holdForInterrupt(perform, late);
   else perform();
+}
+
+/** A completion that was held back. */
+export function completeLate(core: Core, { pasid, address, error }: LiveCompletion, { overwrite = false } = {}): void {
+  const map = core.memory.of(pasid)?.find(address, CSB_BYTES, Access.READ_WRITE);
+  if (map === undefined) return;
+  if (error) map.store32(address + 8, ERROR_RECORDED);
+  if (overwrite) map.storeSignal(address, 0);
+  else map.decrementSignal(address);
 }

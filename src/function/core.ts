@@ -67,6 +67,8 @@ export class Core {
   faults: FaultPort | undefined;
   /** What a fault holds back. */
   readonly held = new Held();
+  /** Nothing new is begun: the function is being moved while it works (S-125). */
+  frozen = false;
   /** Copies of table entries, unless `cache=none`. */
   readonly copies: EntryCache | undefined;
   /** Reserved bits are looked at (S-1). */

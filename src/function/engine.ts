@@ -99,6 +99,50 @@ export class Engine implements AdminHost {
     return turns;
   }
 
+  /**
+   * Brings what is under way to an end, at most `budget` turns or 256 KiB of it: copies and fills go on, descriptors in flight
+   * complete, nothing new is taken, and what an administrative operation waits for may go on waiting (S-125, S-126).
+   * @returns true when no descriptor that moves data is under way any more
+   */
+  quiesce(budget: number): boolean {
+    const { core } = this;
+    // Who is stopped at once abandons what it does (S-86).
+    if (core.registers.state === FunctionState.STOPG_HD && !this.quiet) this.progressStop(true);
+    const bytesLimit = core.counters.bytes + SLICE_BYTES;
+    let turns = 0;
+    for (const context of core.contexts.values()) {
+      while (context.running && isUnderWay(context)) {
+        if (turns >= budget || core.counters.bytes >= bytesLimit) return false;
+        turns++;
+        if (context.stop === 'hard' || context.work !== Work.NONE) this.turn(context, 1, bytesLimit);
+        else this.consumeOutOfOrder(context, 1, bytesLimit);
+        if (this.waiting !== undefined) this.queue.push(this.waiting);
+        this.waiting = undefined;
+      }
+    }
+    // Read_Index is in memory whenever a turn is over.
+    return true;
+  }
+
+  /** Nothing is under way that {@link quiesce} would bring to an end. */
+  get quiet(): boolean {
+    for (const context of this.core.contexts.values()) if (context.running && isUnderWay(context)) return false;
+    return true;
+  }
+
+  /** In line for a turn, or there as soon as anything happens. */
+  isQueued(context: FunctionContext): boolean {
+    return context.queued || context === this.waiting;
+  }
+
+  /** Puts a context of a snapshot where it was. */
+  adopt(context: FunctionContext, { queued, watched }: { queued: boolean; watched: boolean }): void {
+    this.core.contexts.set(context.number, context);
+    if (context.running && !context.idle) this.outOfOrder?.adopt(context);
+    if (watched) this.watch?.add(context);
+    if (queued) this.queue.push(context);
+  }
+
   /** True while somebody waits on a slot that is looked at without a doorbell. */
   get polls(): boolean {
     return this.watch?.active ?? false;
@@ -434,6 +478,11 @@ export class Engine implements AdminHost {
   private traceDescriptor(context: FunctionContext): void {
     this.core.ports.tracer?.descriptor(context.number, context.readIndex, new Uint8Array(context.descriptor.buffer));
   }
+}
+
+/** True in the middle of a descriptor that moves data, or while any are in flight. */
+function isUnderWay({ work, flight }: FunctionContext): boolean {
+  return work === Work.COPY || work === Work.FILL || (flight !== undefined && flight.taken.length > 0);
 }
 
 /** True between the slices of a descriptor. */

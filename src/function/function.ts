@@ -1,10 +1,11 @@
-import { ArgumentError } from '../errors.js';
+import { ArgumentError, SdxiError } from '../errors.js';
 import { doorbellStride, ErrorStep, FunctionRequest, FunctionState, nameOf, Reaction, Reg, SubStep } from '../spec/index.js';
 import { type FunctionConfig, functionConfig } from './config.js';
 import { Core, type FunctionCounters } from './core.js';
 import { Engine } from './engine.js';
 import { ERROR_VECTOR } from './errorlog.js';
 import type { Peer } from './fabric.js';
+import { loadLive, saveLive } from './live.js';
 import { SLICE_BYTES } from './operations/dma.js';
 import type { FaultPort, FunctionPorts } from './ports.js';
 import { RegisterFile } from './registers.js';
@@ -82,20 +83,72 @@ export class SdxiFunction {
   }
 
   /**
-   * What this function is, besides the memory that it works on: a plain object, to be kept as JSON. In GSV_STOP only. Ref §10.
+   * What this function is, besides the memory that it works on: a plain object, to be kept as JSON. In GSV_STOP (ref §10), or in any state
+   * while it is frozen: then with all that it was in the middle of (S-125).
    * @throws SdxiError ERR_SDXI_STATE
    */
   snapshot(): FunctionSnapshot {
-    return takeSnapshot(this.core);
+    const { core, engine } = this;
+    if (!core.frozen) return takeSnapshot(core);
+    if (!engine.quiet) {
+      throw new SdxiError('ERR_SDXI_STATE', 'a function in the middle of a descriptor cannot be saved', {
+        hint: 'call freeze() until it returns true',
+      });
+    }
+    const { initLeft, resetAtStop, early } = this;
+    return takeSnapshot(
+      core,
+      saveLive(core, { initLeft, resetAtStop, early: [...early], isQueued: (context) => engine.isQueued(context) }),
+    );
   }
 
   /**
    * Becomes the function of a snapshot, whole or not at all; in GSV_STOP only. Software then requests ACTIVE, jump-starts context 0
-   * and resumes with CXT_START.RS the contexts that it finds in STOP_FN (ref §10).
+   * and resumes with CXT_START.RS the contexts that it finds in STOP_FN (ref §10). The function of a snapshot that was taken of a frozen
+   * one is frozen and in the state that that one was in: {@link thaw} lets it go on, when its memory is there.
    * @throws SdxiError ERR_SDXI_STATE
    */
   restore(snapshot: FunctionSnapshot): void {
-    applySnapshot(this.core, snapshot);
+    const { core, engine } = this;
+    const live = applySnapshot(core, snapshot);
+    if (live === undefined) return;
+    core.frozen = true;
+    engine.forget();
+    core.held.clear();
+    this.initLeft = live.initLeft;
+    this.resetAtStop = live.resetAtStop;
+    this.softStopHeld = false;
+    this.activation++;
+    this.early.clear();
+    for (const context of live.early) this.early.add(context);
+    loadLive(core, live, (context, place) => engine.adopt(context, place));
+    if (live.state !== FunctionState.STOP) this.enter(live.state as FunctionState);
+  }
+
+  /**
+   * Holds the function still while it is in the middle of its work, so that it can be saved and go on elsewhere, and software sees nothing
+   * of it: STS0 and the states of contexts stay as they are (S-125). To be called until it says so, at most `budget` turns or 256 KiB
+   * each time; whoever does something around {@link step} (watches, fabrics between threads) does it around this too. Meanwhile and afterwards {@link step} does nothing, registers can be read, and what is written to registers and doorbells
+   * is kept.
+   * @returns true when nothing is under way any more: {@link snapshot} can be taken, and memory does not change until {@link thaw}
+   */
+  freeze(budget: number): boolean {
+    this.core.frozen = true;
+    return this.engine.quiesce(budget);
+  }
+
+  /** Goes on after {@link freeze}, or after {@link restore} of a function that was frozen. */
+  thaw(): void {
+    const { core } = this;
+    if (!core.frozen) return;
+    core.frozen = false;
+    // Without a plan nobody holds back what the one at the source did (S-127).
+    if (core.faults === undefined) core.held.flush();
+  }
+
+  /** Between {@link freeze} and {@link thaw}. */
+  get frozen(): boolean {
+    return this.core.frozen;
   }
 
   /** Leaves the fabric: nobody finds it any more. */
@@ -198,6 +251,7 @@ export class SdxiFunction {
    */
   step(budget: number): number {
     const { core, state } = this;
+    if (core.frozen) return 0;
     if (core.faults !== undefined && core.held.release(core.faults) > 0) return 1;
     if (state === FunctionState.ACTIVE) return this.engine.step(budget);
     if (state === FunctionState.INIT) {
@@ -214,16 +268,17 @@ export class SdxiFunction {
    * `pollInvalid`). Whoever sleeps when `step` returns 0 should then call it again before long.
    */
   get polls(): boolean {
-    return this.engine.polls || this.core.held.ticking;
+    return !this.core.frozen && (this.engine.polls || this.core.held.ticking);
   }
 
-  /** Function-level reset by the transport: as power-on, and no memory is touched (S-46, S-107). Virtual functions are reset too (S-114). */
+  /** Function-level reset by the transport: as power-on, not frozen any more, and no memory is touched (S-46, S-107). Virtual functions are reset too (S-114). */
   reset(): void {
     for (const fn of this.virtualFunctions) fn.reset();
     this.engine.forget();
     this.core.held.clear();
     this.early.clear();
     this.resetAtStop = false;
+    this.core.frozen = false;
     this.core.copies?.clear();
     this.core.registers.powerOn();
     this.enter(FunctionState.STOP);

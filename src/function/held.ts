@@ -1,3 +1,4 @@
+import type { LiveCompletion } from '../spec/index.js';
 import type { FaultPort } from './ports.js';
 
 interface Entry {
@@ -5,6 +6,8 @@ interface Entry {
   readonly due: number;
   readonly afterInterrupt: boolean;
   readonly action: () => void;
+  /** What it does, when that is a completion. */
+  readonly completion: LiveCompletion | undefined;
 }
 
 /** What a fault plan holds back until its time comes. Empty without one. */
@@ -17,13 +20,13 @@ export class Held {
   }
 
   /** Does it in `ms`. */
-  hold({ now }: { now: number }, ms: number, action: () => void): void {
-    this.entries.push({ due: now + ms, afterInterrupt: false, action });
+  hold({ now }: { now: number }, ms: number, action: () => void, completion?: LiveCompletion): void {
+    this.entries.push({ due: now + ms, afterInterrupt: false, action, completion });
   }
 
   /** Does it when the next interrupt has been delivered. */
-  holdForInterrupt(action: () => void): void {
-    this.entries.push({ due: Number.POSITIVE_INFINITY, afterInterrupt: true, action });
+  holdForInterrupt(action: () => void, completion?: LiveCompletion): void {
+    this.entries.push({ due: Number.POSITIVE_INFINITY, afterInterrupt: true, action, completion });
   }
 
   /** Does what is due. @returns how much that was */
@@ -39,6 +42,11 @@ export class Held {
   /** The plan is over: everything happens now. */
   flush(): void {
     this.run(() => true);
+  }
+
+  /** The completions that are held back. */
+  get completions(): LiveCompletion[] {
+    return this.entries.flatMap(({ completion }) => completion ?? []);
   }
 
   clear(): void {

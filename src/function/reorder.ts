@@ -72,7 +72,7 @@ export class OutOfOrder {
   }
 
   private mayTake({ stop, reload, flight }: FunctionContext): boolean {
-    return stop === 'none' && !reload && flight?.reports.length === 0;
+    return !this.core.frozen && stop === 'none' && !reload && flight?.reports.length === 0;
   }
 
   /** Takes descriptors until one has to wait. @returns false when the context was stopped, which happens only with nothing in flight */

@@ -123,7 +123,11 @@ export class Retirement {
       context.taken = false;
       return true;
     }
-    if (core.config.clearValid === 'on') slot.store32(context.slotAddress, context.descriptor[0] & ~VALID);
+    if (core.config.clearValid === 'on') {
+      // Asked once more, so that a watch sees vl change after signal (S-74). It is too late to refuse.
+      if (slot.watch !== undefined) slot.covers(context.slotAddress, DESCRIPTOR_BYTES, Access.WRITE);
+      slot.store32(context.slotAddress, context.descriptor[0] & ~VALID);
+    }
     this.advance(context);
     if (core.writeReadIndex(context)) return true;
     this.failStatus(context, reports);

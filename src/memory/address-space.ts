@@ -17,11 +17,15 @@ const BUCKET_MAX = 512;
 /**
  * Who has to be asked before bytes of a mapping are touched, and told after: memory that is a copy of somebody else's, or whose changes
  * are logged. What {@link access} was asked for may be read and changed until the function's step is over.
+ *
+ * Between two calls the function changes one structure only: the one it asked for last, from its highest address down, and 64-bit values
+ * at once. So a watch that brings what has changed to its owner at each call keeps the order of the function's writes (S-74); it must do
+ * so before it fetches bytes anew, because these may be among them. A watch maps and unmaps nothing while it is asked.
  */
 export interface MappingWatch {
   /**
    * Before a structure of `length` bytes is read or changed in place.
-   * @param access bits of {@link Access}
+   * @param access bits of {@link Access}; what is only written is read as well, where the mapping allows that
    * @returns false: it cannot be accessed
    */
   access(mapping: Mapping, address: number, length: number, access: number): boolean;
@@ -29,6 +33,35 @@ export interface MappingWatch {
   read(mapping: Mapping, address: number, length: number): boolean;
   /** After `length` bytes of data were written. @returns false: they did not arrive */
   wrote(mapping: Mapping, address: number, length: number): boolean;
+}
+
+/** Two watches of one mapping: the one that brings the bytes, and the one of the whole address space. */
+class BothWatches implements MappingWatch {
+  private readonly first: MappingWatch;
+  private readonly second: MappingWatch;
+
+  constructor(first: MappingWatch, second: MappingWatch) {
+    this.first = first;
+    this.second = second;
+  }
+
+  access(mapping: Mapping, address: number, length: number, access: number): boolean {
+    return this.first.access(mapping, address, length, access) && this.second.access(mapping, address, length, access);
+  }
+
+  read(mapping: Mapping, address: number, length: number): boolean {
+    return this.first.read(mapping, address, length) && this.second.read(mapping, address, length);
+  }
+
+  /** Both hear of it in any case: a piece that did not arrive may have arrived in part. */
+  wrote(mapping: Mapping, address: number, length: number): boolean {
+    const arrived = this.first.wrote(mapping, address, length);
+    return this.second.wrote(mapping, address, length) && arrived;
+  }
+}
+
+function together(own: MappingWatch | undefined, common: MappingWatch | undefined): MappingWatch | undefined {
+  return own !== undefined && common !== undefined ? new BothWatches(own, common) : (own ?? common);
 }
 
 /**
@@ -52,6 +85,8 @@ export class Mapping {
   i64: BigInt64Array;
   /** Asked and told of every access, if there is one. */
   watch: MappingWatch | undefined;
+  /** The one that it was mapped with. */
+  private readonly ownWatch: MappingWatch | undefined;
 
   constructor(start: number, length: number, access: number, window: Window, offset: number, watch?: MappingWatch) {
     this.start = start;
@@ -64,6 +99,12 @@ export class Mapping {
     this.i32 = window.i32;
     this.i64 = window.i64;
     this.watch = watch;
+    this.ownWatch = watch;
+  }
+
+  /** Puts a watch of the whole address space beside the mapping's own, or takes it away. */
+  watchToo(common: MappingWatch | undefined): void {
+    this.watch = together(this.ownWatch, common);
   }
 
   /**
@@ -164,6 +205,7 @@ export class AddressSpace {
   private buckets: Mapping[][] = [];
   private firsts: number[] = [];
   private blocked = false;
+  private watch: MappingWatch | undefined;
   /** Number of mappings in force. */
   size = 0;
 
@@ -197,6 +239,7 @@ export class AddressSpace {
     }
     const mapping = new Mapping(address, length, access, window, offset, watch);
     if (this.blocked) mapping.access = 0;
+    if (this.watch !== undefined) mapping.watchToo(this.watch);
     bucket.splice(index, 0, mapping);
     if (index === 0) this.firsts[at] = address;
     if (bucket.length > BUCKET_MAX) this.split(at);
@@ -308,6 +351,12 @@ export class AddressSpace {
     for (const mapping of this) mapping.access = blocked ? 0 : mapping.granted;
   }
 
+  /** Has every mapping watched, those to come as well and beside the watches of their own; `undefined` ends it. */
+  setWatch(watch: MappingWatch | undefined): void {
+    this.watch = watch;
+    for (const mapping of this) mapping.watchToo(watch);
+  }
+
   private *from(address: number): Generator<Mapping> {
     for (let b = this.bucketOf(address); b < this.buckets.length; b++) {
       for (const mapping of this.buckets[b]) if (mapping.end > address) yield mapping;
@@ -375,6 +424,7 @@ export class AddressSpaces {
   readonly own = new AddressSpace();
   private readonly byPasid = new Map<number, AddressSpace>();
   private blocked = false;
+  private watch: MappingWatch | undefined;
 
   /** The space of a PASID, or `undefined` when the platform does not know it (S-109). */
   of(pasid: number): AddressSpace | undefined {
@@ -389,6 +439,7 @@ export class AddressSpaces {
     if (!space) {
       space = new AddressSpace();
       space.setBlocked(this.blocked);
+      space.setWatch(this.watch);
       this.byPasid.set(pasid, space);
     }
     return space;
@@ -405,5 +456,12 @@ export class AddressSpaces {
     this.blocked = blocked;
     this.own.setBlocked(blocked);
     for (const space of this.byPasid.values()) space.setBlocked(blocked);
+  }
+
+  /** {@link AddressSpace.setWatch} for all of them, those to come as well. */
+  setWatch(watch: MappingWatch | undefined): void {
+    this.watch = watch;
+    this.own.setWatch(watch);
+    for (const space of this.byPasid.values()) space.setWatch(watch);
   }
 }

@@ -1,6 +1,6 @@
 import { ArgumentError } from '../errors.js';
 import { RangeAllocator } from './ranges.js';
-import { allocateRegion, PAGE_BYTES, type Region } from './region.js';
+import { allocateRegion, HUGE_PAGE_BYTES, PAGE_BYTES, type Region } from './region.js';
 import { WINDOW_MAX } from './window.js';
 
 /** A piece of an arena. */
@@ -21,8 +21,8 @@ export type RegionSource = (byteLength: number) => Region;
 
 /** The arena grows by chunks of at least this much. */
 const CHUNK_BYTES = 16 * 2 ** 20;
-/** A huge page: nothing that reads memory asks for more. */
-const ALIGNMENT_MAX = 2 * 2 ** 20;
+/** Nothing that reads memory asks for more. */
+const ALIGNMENT_MAX = HUGE_PAGE_BYTES;
 
 function checkRequest(byteLength: number, alignment: number): void {
   if (!Number.isSafeInteger(byteLength) || byteLength < 1 || byteLength > WINDOW_MAX) {

@@ -1,11 +1,13 @@
 import { fstatSync } from 'node:fs';
 import * as workerThreads from 'node:worker_threads';
-import { ArgumentError, SdxiError } from '../errors.js';
+import { ArgumentError, SdxiError, SystemError } from '../errors.js';
 import { addressOf, closeFd, createMemfd, mapShared, unmap, viewMemory } from '../native/libc.js';
 import { WINDOW_MAX, Window } from './window.js';
 
 /** Memory is handed out and mapped in pages of this size. */
 export const PAGE_BYTES = 4096;
+/** A huge page. */
+export const HUGE_PAGE_BYTES = 2 * 2 ** 20;
 
 /**
  * Memory of this process that functions may be given: where it is, and what keeps it alive. Two kinds: memory that this
@@ -127,17 +129,28 @@ function refuseTransfer(buffer: ArrayBuffer): void {
 /**
  * Zeroed memory for DMA, rounded up to whole pages.
  * @param byteLength 1 … 2 GiB (a view can hold no more on every supported Node)
+ * @param options.hugePages pages of 2 MiB, of which the system must have some set aside (vm.nr_hugepages)
  * @throws ArgumentError for another length; SystemError when there is no memory
  */
-export function allocateRegion(byteLength: number, name = 'sdxi-dma'): Region {
+export function allocateRegion(byteLength: number, name = 'sdxi-dma', { hugePages = false } = {}): Region {
   if (!Number.isSafeInteger(byteLength) || byteLength < 1 || byteLength > WINDOW_MAX) {
     throw new ArgumentError(`cannot allocate ${byteLength} bytes`, {
       hint: `one buffer holds 1 … ${WINDOW_MAX} bytes; allocate several`,
       fields: { byteLength },
     });
   }
-  const length = Math.ceil(byteLength / PAGE_BYTES) * PAGE_BYTES;
-  return new MappedRegion(createMemfd(name, length), 0, length);
+  const page = hugePages ? HUGE_PAGE_BYTES : PAGE_BYTES;
+  const length = Math.ceil(byteLength / page) * page;
+  const fd = createMemfd(name, length, { hugePages });
+  try {
+    return new MappedRegion(fd, 0, length);
+  } catch (error) {
+    if (!hugePages || !(error instanceof SystemError)) throw error;
+    throw new SystemError('mmap of huge pages', error.fields.errno as number, {
+      hint: `set some aside first: sysctl vm.nr_hugepages=${length / HUGE_PAGE_BYTES} (or more, for all that is allocated)`,
+      fields: { byteLength: length },
+    });
+  }
 }
 
 /** A part of a file. */

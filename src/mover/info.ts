@@ -9,6 +9,7 @@ export function describe(driver: SdxiDriver): Record<string, unknown> {
     uri: bus.uri,
     state: nameOf(FunctionState, driver.state()),
     vectors: bus.vectors,
+    ...bus.details,
     ...capabilities,
     errors: { records: errorLog.history.length, ...errorLog.lost },
     contexts: [...driver.contexts.values()].map(describeContext),

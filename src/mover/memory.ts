@@ -90,7 +90,14 @@ export class MemoryTable {
   constructor(drivers: readonly SdxiDriver[], iovas: IovaSpace) {
     this.drivers = drivers;
     this.iovas = iovas;
-    this.arena = new Arena({ onGrow: (region) => this.grow(region), onShrink: (region) => this.shrink(region) });
+    const advice = drivers.map(({ bus }) => bus.memoryAdvice ?? {});
+    const chunks = advice.map(({ chunkBytes }) => chunkBytes).filter((bytes) => bytes !== undefined);
+    this.arena = new Arena({
+      onGrow: (region) => this.grow(region),
+      onShrink: (region) => this.shrink(region),
+      source: advice.find(({ source }) => source)?.source,
+      chunkBytes: chunks.length > 0 ? Math.min(...chunks) : undefined,
+    });
   }
 
   /**

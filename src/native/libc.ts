@@ -14,6 +14,9 @@ const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
+const MFD_HUGETLB = 4;
+/** log2 of 2 MiB in bits 31:26. */
+const MFD_HUGE_2MB = 21 << 26;
 const F_GETFD = 1;
 const F_GETFL = 3;
 const F_SETFL = 4;
@@ -53,10 +56,12 @@ function check(call: string, result: number, hint?: string): number {
 
 /**
  * Anonymous shared memory of `length` bytes (multiple of 4096), which cannot be made shorter: whoever maps it in another process can rely
- * on every byte. Returns its file descriptor. @throws SystemError
+ * on every byte. With `hugePages` it comes in pages of 2 MiB (and `length` is a multiple of that), of which the system has to have some set
+ * aside. Returns its file descriptor. @throws SystemError
  */
-export function createMemfd(name: string, length: number): number {
-  const fd = check('memfd_create', libc.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING), 'raise the limit of open files (ulimit -n)');
+export function createMemfd(name: string, length: number, { hugePages = false } = {}): number {
+  const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugePages ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
+  const fd = check('memfd_create', libc.memfd_create(name, flags), 'raise the limit of open files (ulimit -n)');
   if (libc.ftruncate(fd, length) < 0) {
     const error = new SystemError('ftruncate', errno(), { fields: { length } });
     libc.close(fd);

@@ -53,6 +53,8 @@ interface Libc {
   connect(fd: number, address: Uint8Array, length: number): number;
   recvmsg(fd: number, message: number, flags: number): number;
   sendmsg(fd: number, message: number, flags: number): number;
+  recv(fd: number, into: number, length: number, flags: number): number;
+  send(fd: number, from: number, length: number, flags: number): number;
   getsockopt(fd: number, level: number, name: number, value: Int32Array, length: Int32Array): number;
   poll(fds: number, count: number, timeoutMs: number): number;
   shutdown(fd: number, how: number): number;
@@ -67,6 +69,8 @@ const libc = foreign<Libc>({
   connect: 'int connect(int, const void *, uint)',
   recvmsg: 'int64_t recvmsg(int, uintptr_t, int)',
   sendmsg: 'int64_t sendmsg(int, uintptr_t, int)',
+  recv: 'int64_t recv(int, uintptr_t, size_t, int)',
+  send: 'int64_t send(int, uintptr_t, size_t, int)',
   getsockopt: 'int getsockopt(int, int, int, void *, void *)',
   poll: 'int poll(uintptr_t, uint64_t, int)',
   shutdown: 'int shutdown(int, int)',
@@ -174,20 +178,26 @@ export class SocketBuffer {
   }
 
   /**
-   * Receives at most `length` bytes into {@link bytes} at `offset`, without waiting. With `fds`, descriptors that come along are in
-   * {@link fds}; without, the kernel closes them.
+   * Receives at most `length` bytes into {@link bytes} at `offset`, without waiting. Descriptors that come along are in {@link fds}.
    * @returns bytes; 0 when the other end is gone; -errno (-EAGAIN when there is nothing)
    */
-  receive(fd: number, offset: number, length: number, { fds }: { fds: boolean }): number {
+  receive(fd: number, offset: number, length: number): number {
     const { view } = this;
     this.vector(offset, length);
-    view.setUint32(40, fds ? CONTROL_BYTES : 0, true);
+    view.setUint32(40, CONTROL_BYTES, true);
     view.setUint32(44, 0, true);
     const received = libc.recvmsg(fd, this.at, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    this.fds.length = 0;
+    if (this.fds.length > 0) this.fds.length = 0;
+    this.truncated = false;
     if (received < 0) return -errno();
-    if (fds) this.takeDescriptors();
+    if (view.getUint32(40, true) !== 0 || view.getInt32(48, true) !== 0) this.takeDescriptors();
     return received;
+  }
+
+  /** The same where no descriptors can belong: the kernel closes those that come. */
+  receiveBytes(fd: number, offset: number, length: number): number {
+    const received = libc.recv(fd, this.base + offset, length, MSG_DONTWAIT);
+    return received < 0 ? -errno() : received;
   }
 
   private takeDescriptors(): void {
@@ -202,19 +212,22 @@ export class SocketBuffer {
 
   /** Sends bytes of {@link bytes}, with descriptors, without waiting. @returns bytes, or -errno */
   send(fd: number, offset: number, length: number, fds: readonly number[] = NONE): number {
+    const sent =
+      fds.length === 0 ? libc.send(fd, this.base + offset, length, MSG_DONTWAIT | MSG_NOSIGNAL) : this.sendWith(fd, offset, length, fds);
+    return sent < 0 ? -errno() : sent;
+  }
+
+  private sendWith(fd: number, offset: number, length: number, fds: readonly number[]): number {
     const { view } = this;
     this.vector(offset, length);
-    if (fds.length > 0) {
-      view.setBigUint64(CONTROL, BigInt(CMSG_HEADER + fds.length * 4), true);
-      view.setInt32(CONTROL + 8, SOL_SOCKET, true);
-      view.setInt32(CONTROL + 12, SCM_RIGHTS, true);
-      for (let i = 0; i < fds.length; i++) view.setInt32(CONTROL + CMSG_HEADER + 4 * i, fds[i], true);
-    }
+    view.setBigUint64(CONTROL, BigInt(CMSG_HEADER + fds.length * 4), true);
+    view.setInt32(CONTROL + 8, SOL_SOCKET, true);
+    view.setInt32(CONTROL + 12, SCM_RIGHTS, true);
+    for (let i = 0; i < fds.length; i++) view.setInt32(CONTROL + CMSG_HEADER + 4 * i, fds[i], true);
     // CMSG_SPACE: rounded up to 8 bytes.
-    view.setUint32(40, fds.length > 0 ? CMSG_HEADER + ((fds.length * 4 + 7) & ~7) : 0, true);
+    view.setUint32(40, CMSG_HEADER + ((fds.length * 4 + 7) & ~7), true);
     view.setUint32(44, 0, true);
-    const sent = libc.sendmsg(fd, this.at, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return sent < 0 ? -errno() : sent;
+    return libc.sendmsg(fd, this.at, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
 
   private vector(offset: number, length: number): void {

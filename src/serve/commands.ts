@@ -74,7 +74,7 @@ export class CommandTable {
   }
 
   /** Whether a command may be carried out in the middle of a step: it neither needs nor changes the function's state. */
-  independent({ command, view, body }: Request): boolean {
+  independent({ command, view, bytes }: Request): boolean {
     switch (command) {
       case Command.REGION_READ:
       case Command.DEVICE_GET_INFO:
@@ -86,7 +86,7 @@ export class CommandTable {
         return true;
       case Command.REGION_WRITE:
         // MSI-X only: doorbells, registers and configuration space have to wait.
-        return body.length >= REGION_ACCESS_BYTES && view.getUint32(8, true) === Region.BAR4;
+        return bytes >= REGION_ACCESS_BYTES && view.getUint32(8, true) === Region.BAR4;
       default:
         return false;
     }
@@ -115,7 +115,7 @@ export class CommandTable {
       case Command.DEVICE_SET_IRQS:
         return this.setIrqs(request);
       case Command.DEVICE_RESET:
-        if (request.body.length !== 0) return bad('it has no body');
+        if (request.bytes !== 0) return bad('it has no body');
         this.served.reset();
         return EMPTY;
       case Command.DEVICE_FEATURE:
@@ -146,8 +146,8 @@ export class CommandTable {
     return { reply: { bytes: answer.length }, maxTransfer: capabilities.max_data_xfer_size ?? MAX_DATA_XFER };
   }
 
-  private deviceInfo({ body, view }: Request, { out }: Connection): Reply | Refusal {
-    if (body.length < DEVICE_INFO_BYTES) return bad('it is too short');
+  private deviceInfo({ bytes, view }: Request, { out }: Connection): Reply | Refusal {
+    if (bytes < DEVICE_INFO_BYTES) return bad('it is too short');
     if (view.getUint32(0, true) < DEVICE_INFO_BYTES) return bad('argsz is too small');
     out.u32(0, DEVICE_INFO_BYTES);
     out.u32(4, DeviceFlag.RESET | DeviceFlag.PCI);
@@ -156,8 +156,8 @@ export class CommandTable {
     return { bytes: DEVICE_INFO_BYTES };
   }
 
-  private regionInfo({ body, view }: Request, { out }: Connection): Reply | Refusal {
-    if (body.length < REGION_INFO_BYTES) return bad('it is too short');
+  private regionInfo({ bytes, view }: Request, { out }: Connection): Reply | Refusal {
+    if (bytes < REGION_INFO_BYTES) return bad('it is too short');
     const argsz = view.getUint32(0, true);
     const index = view.getUint32(8, true);
     if (argsz < REGION_INFO_BYTES) return bad(`argsz is ${argsz}, ${REGION_INFO_BYTES} at least are needed`);
@@ -184,8 +184,8 @@ export class CommandTable {
   }
 
   /** No region has such descriptors: eventfds for doorbells would carry no value, and QEMU does not ask for them. */
-  private regionIoFds({ body, view }: Request, { out }: Connection): Reply | Refusal {
-    if (body.length < 16) return bad('it is too short');
+  private regionIoFds({ bytes, view }: Request, { out }: Connection): Reply | Refusal {
+    if (bytes < 16) return bad('it is too short');
     if (view.getUint32(0, true) < 16) return bad('argsz is too small');
     if (view.getUint32(4, true) !== 0) return bad('flags are not zero');
     const index = view.getUint32(8, true);
@@ -197,8 +197,8 @@ export class CommandTable {
     return { bytes: 16 };
   }
 
-  private irqInfo({ body, view }: Request, { out }: Connection): Reply | Refusal {
-    if (body.length < IRQ_INFO_BYTES) return bad('it is too short');
+  private irqInfo({ bytes, view }: Request, { out }: Connection): Reply | Refusal {
+    if (bytes < IRQ_INFO_BYTES) return bad('it is too short');
     if (view.getUint32(0, true) < IRQ_INFO_BYTES) return bad('argsz is too small');
     const index = view.getUint32(8, true);
     const info = this.served.interrupts.info(index);
@@ -211,9 +211,9 @@ export class CommandTable {
   }
 
   private setIrqs(request: Request): Reply | Refusal {
-    const { body, view, fdsLost } = request;
-    if (body.length < SET_IRQS_BYTES) return bad('it is too short');
-    if (view.getUint32(0, true) !== body.length) return bad(`argsz is ${view.getUint32(0, true)}, the message has ${body.length}`);
+    const { body, bytes, view, fdsLost } = request;
+    if (bytes < SET_IRQS_BYTES) return bad('it is too short');
+    if (view.getUint32(0, true) !== bytes) return bad(`argsz is ${view.getUint32(0, true)}, the message has ${bytes}`);
     if (fdsLost) return bad(`more than ${FDS_MAX} descriptors in one message`);
     const refusal = this.served.interrupts.set({
       flags: view.getUint32(4, true),
@@ -228,8 +228,8 @@ export class CommandTable {
     return EMPTY;
   }
 
-  private dmaMap({ body, view, fds, fdsLost }: Request): Reply | Refusal {
-    if (body.length !== DMA_MAP_BYTES) return bad(`it has ${body.length} bytes, not ${DMA_MAP_BYTES}`);
+  private dmaMap({ bytes, view, fds, fdsLost }: Request): Reply | Refusal {
+    if (bytes !== DMA_MAP_BYTES) return bad(`it has ${bytes} bytes, not ${DMA_MAP_BYTES}`);
     if (view.getUint32(0, true) < DMA_MAP_BYTES) return bad('argsz is too small');
     const flags = view.getUint32(4, true);
     if ((flags & ~(MapFlag.READ | MapFlag.WRITE | MapFlag.MMAP | MapFlag.FILE_IO)) !== 0) return bad(`flags 0x${flags.toString(16)}`);
@@ -245,8 +245,8 @@ export class CommandTable {
     return refusal ?? EMPTY;
   }
 
-  private dmaUnmap({ body, view }: Request, { out }: Connection): Reply | Refusal {
-    if (body.length < DMA_UNMAP_BYTES) return bad('it is too short');
+  private dmaUnmap({ body, bytes, view }: Request, { out }: Connection): Reply | Refusal {
+    if (bytes < DMA_UNMAP_BYTES) return bad('it is too short');
     if (view.getUint32(0, true) < DMA_UNMAP_BYTES) return bad('argsz is too small');
     const flags = view.getUint32(4, true);
     if (flags !== 0) return bad(`flags 0x${flags.toString(16)}, which this version does not use`);
@@ -266,8 +266,8 @@ export class CommandTable {
     return undefined;
   }
 
-  private regionRead({ body, view }: Request, connection: Connection): Reply | Refusal {
-    if (body.length !== REGION_ACCESS_BYTES) return bad(`it has ${body.length} bytes, not ${REGION_ACCESS_BYTES}`);
+  private regionRead({ bytes, view }: Request, connection: Connection): Reply | Refusal {
+    if (bytes !== REGION_ACCESS_BYTES) return bad(`it has ${bytes} bytes, not ${REGION_ACCESS_BYTES}`);
     const offset = field64(view, 0);
     const region = view.getUint32(8, true);
     const count = view.getUint32(12, true);
@@ -282,12 +282,12 @@ export class CommandTable {
     return { bytes: REGION_ACCESS_BYTES + count };
   }
 
-  private regionWrite({ body, view }: Request, { out }: Connection): Reply | Refusal {
-    if (body.length < REGION_ACCESS_BYTES) return bad('it is too short');
+  private regionWrite({ body, bytes, view }: Request, { out }: Connection): Reply | Refusal {
+    if (bytes < REGION_ACCESS_BYTES) return bad('it is too short');
     const offset = field64(view, 0);
     const region = view.getUint32(8, true);
     const count = view.getUint32(12, true);
-    if (body.length !== REGION_ACCESS_BYTES + count) return bad(`it has ${body.length} bytes, not ${REGION_ACCESS_BYTES + count}`);
+    if (bytes !== REGION_ACCESS_BYTES + count) return bad(`it has ${bytes} bytes, not ${REGION_ACCESS_BYTES + count}`);
     const refusal = this.outside(offset, region, count);
     if (refusal !== undefined) return refusal;
     this.served.touched();
@@ -298,23 +298,23 @@ export class CommandTable {
     return { bytes: REGION_ACCESS_BYTES };
   }
 
-  private regionWriteMulti({ body, view }: Request, { out }: Connection): Reply | Refusal {
-    if (body.length < 8) return bad('it is too short');
+  private regionWriteMulti({ body, bytes, view }: Request, { out }: Connection): Reply | Refusal {
+    if (bytes < 8) return bad('it is too short');
     const count = field64(view, 0);
     if (count < 1 || count > WRITE_MULTI_MAX) return bad(`${count} writes, of at most ${WRITE_MULTI_MAX}`);
-    if (body.length !== 8 + count * WRITE_MULTI_ENTRY_BYTES) return bad(`it has ${body.length} bytes for ${count} writes`);
+    if (bytes !== 8 + count * WRITE_MULTI_ENTRY_BYTES) return bad(`it has ${bytes} bytes for ${count} writes`);
     // All of them are looked at before the first is made.
     for (let i = 0; i < count; i++) {
       const at = 8 + i * WRITE_MULTI_ENTRY_BYTES;
-      const bytes = view.getUint32(at + 12, true);
-      const refusal = bytes > 8 ? bad(`a write of ${bytes} bytes`) : this.outside(field64(view, at), view.getUint32(at + 8, true), bytes);
+      const size = view.getUint32(at + 12, true);
+      const refusal = size > 8 ? bad(`a write of ${size} bytes`) : this.outside(field64(view, at), view.getUint32(at + 8, true), size);
       if (refusal !== undefined) return refusal;
     }
     this.served.touched();
     for (let i = 0; i < count; i++) {
       const at = 8 + i * WRITE_MULTI_ENTRY_BYTES;
-      const bytes = view.getUint32(at + 12, true);
-      this.served.device.write(view.getUint32(at + 8, true), field64(view, at), body.subarray(at + 16, at + 16 + bytes));
+      const size = view.getUint32(at + 12, true);
+      this.served.device.write(view.getUint32(at + 8, true), field64(view, at), body.subarray(at + 16, at + 16 + size));
     }
     out.u64(0, count);
     return { bytes: 8 };

@@ -68,7 +68,7 @@ export class Migration {
   /** DEVICE_RESET, which is also the way out of the ERROR state. */
   reset(): void {
     this.endTransfer();
-    (this.device.fn as never as { thaw(): void }).thaw?.();
+    this.device.fn.thaw();
     this.state = MigrationState.RUNNING;
   }
 
@@ -80,8 +80,8 @@ export class Migration {
   }
 
   feature(request: Request, connection: Connection): Reply | Refusal {
-    const { body, view } = request;
-    if (body.length < FEATURE_BYTES) return bad('it is too short');
+    const { view } = request;
+    if (request.bytes < FEATURE_BYTES) return bad('it is too short');
     const argsz = view.getUint32(0, true);
     const flags = view.getUint32(4, true);
     const index = flags & FeatureFlag.INDEX;
@@ -144,7 +144,7 @@ export class Migration {
   // ---- States
 
   private setState(request: Request, connection: Connection): Reply | Refusal {
-    if (request.body.length < FEATURE_BYTES + 8) return bad('it is too short');
+    if (request.bytes < FEATURE_BYTES + 8) return bad('it is too short');
     if (request.view.getUint32(0, true) < FEATURE_BYTES + 8) return bad('argsz is too small');
     const wanted = request.view.getUint32(FEATURE_BYTES, true);
     if (!SETTABLE.includes(wanted as MigrationState)) return bad(`there is no state ${wanted} to go to`);
@@ -161,7 +161,7 @@ export class Migration {
     if (wanted === this.state) return undefined;
     const refusal = this.toStop();
     if (refusal !== undefined || wanted === MigrationState.STOP) return refusal;
-    if (wanted === MigrationState.RUNNING) (this.device.fn as never as { thaw(): void }).thaw?.();
+    if (wanted === MigrationState.RUNNING) this.device.fn.thaw();
     else if (wanted === MigrationState.STOP_COPY) this.save();
     this.state = wanted;
     return undefined;
@@ -170,7 +170,7 @@ export class Migration {
   private toStop(): Refusal | undefined {
     if (this.state === MigrationState.RUNNING) {
       if (!this.freeze()) {
-        (this.device.fn as never as { thaw(): void }).thaw?.();
+        this.device.fn.thaw();
         return bad(`it did not come to rest within ${FREEZE_MS} ms`, Errno.EBUSY);
       }
     } else if (this.state === MigrationState.RESUMING) {
@@ -188,7 +188,7 @@ export class Migration {
 
   private freeze(): boolean {
     const deadline = performance.now() + FREEZE_MS;
-    while (!(this.device.fn as never as { freeze(n: number): boolean }).freeze(FREEZE_TURNS)) {
+    while (!this.device.fn.freeze(FREEZE_TURNS)) {
       this.memory.endStep();
       if (performance.now() >= deadline) return false;
     }
@@ -208,12 +208,12 @@ export class Migration {
     try {
       const saved = JSON.parse(Buffer.concat(this.incoming).toString()) as Partial<SavedDevice> | null;
       if (saved?.format !== FORMAT) return bad(`the state is no ${FORMAT}`);
-      (fn as never as { thaw(): void }).thaw();
+      fn.thaw();
       fn.reset();
       pci.reset();
       fn.restore(saved.function as Parameters<typeof fn.restore>[0]);
       pci.restore(saved.pci as Parameters<typeof pci.restore>[0]);
-      if (!(fn as never as { freeze(n: number): boolean }).freeze(FREEZE_TURNS)) return bad('the state does not stand still');
+      if (!fn.freeze(FREEZE_TURNS)) return bad('the state does not stand still');
       return undefined;
     } catch (error) {
       if (!(error instanceof SdxiError || error instanceof SyntaxError)) throw error;
@@ -227,8 +227,9 @@ export class Migration {
     this.incomingBytes = 0;
   }
 
-  dataRead({ body, view }: Request, connection: Connection): Reply | Refusal {
-    if (body.length < MIG_DATA_BYTES) return bad('it is too short');
+  dataRead(request: Request, connection: Connection): Reply | Refusal {
+    const { view } = request;
+    if (request.bytes < MIG_DATA_BYTES) return bad('it is too short');
     const argsz = view.getUint32(0, true);
     const size = view.getUint32(4, true);
     if (size > MAX_DATA_XFER || argsz < MIG_DATA_BYTES + size) return bad(`size ${size} with argsz ${argsz}`);
@@ -241,10 +242,11 @@ export class Migration {
     return { bytes: MIG_DATA_BYTES + piece.length };
   }
 
-  dataWrite({ body, view }: Request): Reply | Refusal {
-    if (body.length < MIG_DATA_BYTES) return bad('it is too short');
+  dataWrite(request: Request): Reply | Refusal {
+    const { body, view } = request;
+    if (request.bytes < MIG_DATA_BYTES) return bad('it is too short');
     const size = view.getUint32(4, true);
-    if (size !== body.length - MIG_DATA_BYTES) return bad(`size is ${size}, ${body.length - MIG_DATA_BYTES} bytes came`);
+    if (size !== request.bytes - MIG_DATA_BYTES) return bad(`size is ${size}, ${request.bytes - MIG_DATA_BYTES} bytes came`);
     if (this.state !== MigrationState.RESUMING) return bad('no state is being written: RESUMING comes first');
     if (this.incomingBytes + size > STATE_MAX) return bad(`a state of more than ${STATE_MAX} bytes`, ENOSPC);
     this.incoming.push(body.slice(MIG_DATA_BYTES));
@@ -255,10 +257,10 @@ export class Migration {
   // ---- Dirty pages
 
   private startLog(request: Request, connection: Connection): Reply | Refusal {
-    const { body, view } = request;
-    if (body.length < FEATURE_BYTES + 16) return bad('it is too short');
+    const { view } = request;
+    if (request.bytes < FEATURE_BYTES + 16) return bad('it is too short');
     const count = view.getUint32(FEATURE_BYTES + 8, true);
-    if (count > RANGES_MAX || body.length < FEATURE_BYTES + 16 + 16 * count) return bad(`${count} ranges in ${body.length} bytes`);
+    if (count > RANGES_MAX || request.bytes < FEATURE_BYTES + 16 + 16 * count) return bad(`${count} ranges in ${request.bytes} bytes`);
     if (view.getUint32(0, true) < FEATURE_BYTES + 16 + 16 * count) return bad('argsz is too small');
     if (this.memory.log.active) return bad('pages are logged already', Errno.EBUSY);
     const asked = field64(view, FEATURE_BYTES);
@@ -284,8 +286,8 @@ export class Migration {
   }
 
   private report(request: Request, connection: Connection): Reply | Refusal {
-    const { body, view } = request;
-    if (body.length < FEATURE_BYTES + 24) return bad('it is too short');
+    const { view } = request;
+    if (request.bytes < FEATURE_BYTES + 24) return bad('it is too short');
     const iova = field64(view, FEATURE_BYTES);
     const length = field64(view, FEATURE_BYTES + 8);
     const pageBytes = field64(view, FEATURE_BYTES + 16);

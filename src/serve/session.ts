@@ -6,7 +6,7 @@ import type { CommandTable, Reply } from './commands.js';
 import { Refusal } from './files.js';
 import type { ServeLimits } from './limits.js';
 import type { DmaPort } from './message-memory.js';
-import { closeFds, type Request, requestOf } from './request.js';
+import { CurrentRequest, closeFds, keptRequest, type Request } from './request.js';
 
 /** Messages handled between two steps of the function, so that neither starves the other. */
 const MESSAGES_PER_LOOK = 64;
@@ -55,6 +55,7 @@ export interface SessionHost {
 export class Session implements DmaPort {
   readonly connection: Connection;
   private readonly host: SessionHost;
+  private readonly current: CurrentRequest;
   private readonly poller = new Poller(2);
   private readonly deferred: Request[] = [];
   private deferredFds = 0;
@@ -80,6 +81,7 @@ export class Session implements DmaPort {
 
   constructor(fd: number, host: SessionHost) {
     this.connection = new Connection(fd);
+    this.current = new CurrentRequest(this.connection);
     this.host = host;
   }
 
@@ -103,7 +105,8 @@ export class Session implements DmaPort {
       if (received === Received.NOTHING) break;
       count++;
       if (!this.arrived(received)) continue;
-      this.perform(requestOf(connection, { keep: false }));
+      // A change of the migration state may ask the client for bytes, and so take other messages meanwhile.
+      this.perform(connection.command === Command.DEVICE_FEATURE ? keptRequest(connection) : this.current.take());
     }
     return count;
   }
@@ -356,7 +359,7 @@ export class Session implements DmaPort {
 
   /** A command that comes in the middle of a step. */
   private meanwhile(): void {
-    const request = requestOf(this.connection, { keep: true });
+    const request = keptRequest(this.connection);
     if (!this.answering && this.deferred.length === 0 && (!this.negotiated || this.host.commands.independent(request))) {
       this.answering = true;
       try {

@@ -6,6 +6,8 @@ import { Flag, HEADER_BYTES, MAX_MESSAGE } from './messages.js';
 export const Received = { NOTHING: 0, MESSAGE: 1, END: 2, BROKEN: 3 } as const;
 export type Received = (typeof Received)[keyof typeof Received];
 
+const NO_FDS: readonly number[] = [];
+
 /** Bytes that wait for a reader that does not read; from then on nothing more is taken from it. */
 const BACKLOG_MAX = 4 << 20;
 
@@ -27,8 +29,9 @@ export class Connection {
   flags = 0;
   /** Error field of the header. */
   error = 0;
-  /** What follows the header; valid until the next receive. */
-  body: Uint8Array<ArrayBuffer>;
+  /** Bytes that follow the header. */
+  bodyBytes = 0;
+  /** The body as numbers, from its start on; {@link bodyBytes} of it are the message's. */
   readonly view: DataView;
   /** Why {@link receive} returned BROKEN. */
   fault = '';
@@ -53,7 +56,6 @@ export class Connection {
     this.output = new SocketBuffer(maxMessage);
     this.inputView = new DataView(this.input.bytes.buffer);
     this.outputView = new DataView(this.output.bytes.buffer);
-    this.body = this.input.bytes.subarray(0, 0);
     this.view = new DataView(this.input.bytes.buffer, HEADER_BYTES);
   }
 
@@ -64,12 +66,12 @@ export class Connection {
       if (found !== Received.MESSAGE) return found;
     }
     while (this.received < this.size) {
-      const count = this.input.receive(this.fd, this.received, this.size - this.received, { fds: false });
+      const count = this.input.receiveBytes(this.fd, this.received, this.size - this.received);
       if (count === -Errno.EAGAIN || count === -Errno.EINTR) return Received.NOTHING;
       if (count <= 0) return this.ended(count, 'in the middle of a message');
       this.received += count;
     }
-    this.body = this.input.bytes.subarray(HEADER_BYTES, this.size);
+    this.bodyBytes = this.size - HEADER_BYTES;
     this.received = 0;
     return Received.MESSAGE;
   }
@@ -78,7 +80,7 @@ export class Connection {
     const { input, inputView } = this;
     if (this.received === 0) this.closeFds(); // what nobody took of the message before
     while (this.received < HEADER_BYTES) {
-      const count = input.receive(this.fd, this.received, HEADER_BYTES - this.received, { fds: true });
+      const count = input.receive(this.fd, this.received, HEADER_BYTES - this.received);
       if (count === -Errno.EAGAIN || count === -Errno.EINTR) return Received.NOTHING;
       if (count <= 0) return this.ended(count, this.received > 0 ? 'in the middle of a header' : '');
       if (this.received === 0) this.fdsLost = false;
@@ -112,8 +114,14 @@ export class Connection {
     return Received.BROKEN;
   }
 
+  /** What follows the header; valid until the next receive. */
+  get body(): Uint8Array<ArrayBuffer> {
+    return this.input.bytes.subarray(HEADER_BYTES, HEADER_BYTES + this.bodyBytes);
+  }
+
   /** Descriptors that came with the message: the caller's from here on. */
-  takeFds(): number[] {
+  takeFds(): readonly number[] {
+    if (this.fdList.length === 0) return NO_FDS;
     const fds = this.fdList;
     this.fdList = [];
     return fds;
@@ -144,7 +152,7 @@ export class Connection {
    * @param fds stay the caller's, who may close them at once
    * @returns 0, or -errno when the connection is of no use any more
    */
-  send(id: number, command: number, bodyBytes: number, flags: number, error = 0, fds: readonly number[] = []): number {
+  send(id: number, command: number, bodyBytes: number, flags: number, error = 0, fds: readonly number[] = NO_FDS): number {
     const { output, outputView } = this;
     const length = HEADER_BYTES + bodyBytes;
     outputView.setUint16(0, id, true);

@@ -40,6 +40,7 @@ describe.each(BUSES)('snapshots over $name (ref §10)', ({ open }) => {
       [{ ...snapshot, checksum: snapshot.checksum.replace(/./, (c) => (c === '0' ? '1' : '0')) }, /checksum/],
       [other, /another CAP1/],
       [undefined, /no snapshot/],
+      [{ ...snapshot, version: 2, live: {} }, /in the middle of its work/],
       [{ ...snapshot, format: 'x'.repeat(10_000) }, /no snapshot/],
     ] as const) {
       expect(thrown(() => bus.restore(bad as unknown as FunctionSnapshot))).toMatchObject({

@@ -17,6 +17,7 @@ import {
   Reg,
   RKEY_ENT,
 } from '../../src/spec/index.js';
+import { everyRig, ShadowWatch } from './shadow.js';
 
 /** Where the rig puts things; far apart, so that a wrong address hits nothing. */
 export const LAYOUT = {
@@ -61,6 +62,8 @@ export interface RigOptions {
   /** Every 4 KiB page is a mapping of its own, which {@link Rig.unmap} and {@link Rig.protect} can change. */
   pages?: boolean;
   vectors?: number;
+  /** The function works on a copy, and a watch carries bytes to and fro. */
+  shadowed?: boolean;
   fabric?: Fabric;
   tracer?: Tracer;
   virtual?: FunctionPorts['virtual'];
@@ -86,12 +89,14 @@ export class Rig {
   readonly u8: Uint8Array;
   readonly u32: Uint32Array;
   readonly window: Window;
+  readonly shadow: ShadowWatch | undefined;
   /** Called at each interrupt, before it is recorded. */
   onInterrupt: (vector: number) => void = () => {};
 
   constructor(config: Partial<FunctionConfig> = {}, options: RigOptions = {}) {
     const { window } = Window.of(new Uint8Array(LAYOUT.bytes));
     this.window = window;
+    if (options.shadowed ?? everyRig.shadowed) this.shadow = new ShadowWatch();
     this.u8 = window.u8.subarray(0, LAYOUT.bytes);
     this.u32 = window.u32;
     if (options.pages) for (let at = 0; at < LAYOUT.bytes; at += PAGE) this.map(LAYOUT.base + at);
@@ -99,12 +104,14 @@ export class Rig {
     this.port = {
       vectors: options.vectors ?? 66,
       raise: (vector) => {
+        this.shadow?.flush();
         this.onInterrupt(vector);
         this.interrupts.push(vector);
       },
     };
     const { fabric, tracer, virtual } = options;
     this.fn = new SdxiFunction(config, { memory: this.memory, interrupts: this.port, fabric, tracer, virtual });
+    this.shadow?.follow(this.fn);
   }
 
   // ---- memory
@@ -112,7 +119,8 @@ export class Rig {
   /** Maps the rig's own bytes at their address, or at another one with `at`, or in the space of a PASID. */
   map(address: number, length: number = PAGE, options: { access?: number; at?: number; pasid?: number } = {}): void {
     const { access = Access.READ_WRITE, at = address, pasid = -1 } = options;
-    this.memory.bind(pasid).map(at, length, access, this.window, this.at(address));
+    const window = this.shadow?.of(this.window) ?? this.window;
+    this.memory.bind(pasid).map(at, length, access, window, this.at(address), this.shadow);
   }
 
   /** Takes whole pages away. For rigs with `pages`. */
@@ -130,6 +138,11 @@ export class Rig {
   /** Index into `u8` of an address. */
   at(address: number): number {
     return address - LAYOUT.base;
+  }
+
+  /** Address of an index into `u8`. */
+  addressOf(at: number): number {
+    return at + LAYOUT.base;
   }
 
   bytes(address: number, length: number): Uint8Array {

@@ -108,7 +108,7 @@ describe('snapshot and restore (ref §10)', () => {
   const harm: [string, (snapshot: FunctionSnapshot) => unknown, RegExp][] = [
     ['nothing', () => null, /no snapshot/],
     ['something else', () => ({ format: 'other' }), /no snapshot/],
-    ['another version', (s) => ({ ...s, version: 2 }), /version 2/],
+    ['another version', (s) => ({ ...s, version: 3 }), /version 3/],
     ['a register missing', (s) => ({ ...s, registers: { CTL0: '0x0' } }), /registers\.GRP_ENUM/],
     ['a register too long', (s) => ({ ...s, registers: { ...s.registers, CTL2: `0x${'1'.repeat(17)}` } }), /registers\.CTL2/],
     ['one bit flipped', (s) => ({ ...s, registers: { ...s.registers, CXT_L2: '0x100000' } }), /checksum/],

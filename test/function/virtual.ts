@@ -13,7 +13,11 @@ export function family(vfs: number, config: Partial<FunctionConfig> = {}, option
   const rigs = Array.from({ length: vfs }, () => new Rig({}, { vectors: options.vectors }));
   const virtual = (number: number) => ({ memory: rigs[number - 1].memory, interrupts: rigs[number - 1].port });
   const pf = new Rig({ vfs, ...config }, { ...options, virtual });
-  for (const [i, rig] of rigs.entries()) Object.assign(rig, { fn: pf.fn.virtualFunctions[i] });
+  for (const [i, rig] of rigs.entries()) {
+    Object.assign(rig, { fn: pf.fn.virtualFunctions[i] });
+    // The PF reaches into the VF's memory in steps of its own.
+    for (const fn of [rig.fn, pf.fn]) rig.shadow?.follow(fn);
+  }
   const all = [pf, ...rigs];
   const drain = () => {
     for (let i = 0; i < 100_000; i++) if (all.map(({ fn }) => fn.step(16)).every((turns) => turns === 0)) return;

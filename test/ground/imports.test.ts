@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 const FLOORS = [
   'index',
   'cli',
+  'vm',
   'conform',
   'offload',
   'mover',
@@ -40,10 +41,13 @@ const RESERVED: { floor: string; only: string[]; why: string }[] = [
     only: ['cli', 'mover', 'driver', 'bus', 'serve', 'vfio-user', 'memory'],
     why: 'the function is pure and gets memory through its ports',
   },
+  { floor: 'serve', only: ['index', 'cli', 'vm'], why: 'a served function is reached over its socket' },
   { floor: 'bus', only: ['index', 'cli', 'conform', 'offload', 'mover', 'driver'], why: 'a bus serves those above it' },
   { floor: 'offload', only: ['cli'], why: 'the suite drives a function itself' },
   { floor: 'mover', only: ['index', 'cli', 'offload'], why: 'the suite drives a function itself' },
   { floor: 'driver', only: ['index', 'cli', 'offload', 'mover'], why: 'the suite drives a function itself' },
+  { floor: 'vm', only: ['cli'], why: 'a virtual machine is a thing for people and tests' },
+  { floor: 'vm', only: ['cli'], why: 'a virtual machine is a thing for people and tests' },
   { floor: 'cli', only: [], why: 'the commands are the top' },
 ];
 

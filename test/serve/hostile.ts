@@ -67,7 +67,7 @@ export class Wire {
     const parts: Buffer[] = [];
     const deadline = performance.now() + limitMs;
     for (let got = 0; got < count; ) {
-      const received = this.buffer.receive(this.fd, 0, Math.min(count - got, 1 << 20), { fds: true });
+      const received = this.buffer.receive(this.fd, 0, Math.min(count - got, 1 << 20));
       for (const fd of this.buffer.fds) closeFd(fd);
       if (received === -Errno.EAGAIN) {
         if (performance.now() > deadline) throw new Error(`${got} of ${count} bytes came`);

@@ -17,7 +17,7 @@ import {
 export interface Answer {
   readonly errno: number;
   readonly body: Buffer;
-  readonly fds: number[];
+  readonly fds: readonly number[];
 }
 
 export const PROPOSED: Capabilities = {

@@ -10,6 +10,7 @@ import type { FunctionConfig } from '../../function/config.js';
 import { SdxiFunction } from '../../function/function.js';
 import type { FunctionPorts } from '../../function/ports.js';
 import { CAN_SPIN, relax } from '../../memory/spin.js';
+import { stoppedOnly } from '../snapshot.js';
 import { Channel, type ChannelShape, COUNTERS_MAX, Life, Op, OWN, TEXT_BYTES } from './channel.js';
 import { EngineMemory } from './engine-memory.js';
 import { EmbeddedMember, type MemberShare } from './fabric/member.js';
@@ -204,7 +205,7 @@ class Engine {
         status = this.try(() => this.transfer.send(channel, () => fn.snapshot()));
         break;
       case Op.RESTORE:
-        status = this.try(() => this.transfer.receive(channel, (snapshot) => fn.restore(snapshot)));
+        status = this.try(() => this.transfer.receive(channel, (snapshot) => fn.restore(stoppedOnly(snapshot))));
         break;
       default:
         throw new RangeError(`there is no operation ${channel.op}`);

@@ -11,7 +11,7 @@ import { BAR0_BYTES, bar2Bytes, doorbellStride } from '../../spec/limits.js';
 import type { FunctionSnapshot } from '../../spec/snapshot.js';
 import type { Bus, MapRequest, WaitOptions } from '../bus.js';
 import { checkDoorbellValue, checkOffset, checkRange, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
-import type { Snapshotting } from '../snapshot.js';
+import { type Snapshotting, stoppedOnly } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
 import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen, memberUri } from './options.js';
@@ -243,7 +243,7 @@ export class InlineBus implements Bus, Snapshotting {
   /** @see Snapshotting.restore */
   restore(snapshot: FunctionSnapshot): void {
     this.check();
-    this.fn.restore(snapshot);
+    this.fn.restore(stoppedOnly(snapshot));
   }
 
   /** What the function has done so far. */

@@ -2,7 +2,7 @@ import { ArgumentError } from '../../errors.js';
 import { FUNCTIONS_MAX, parseFunctionOptions, qemuArguments, type Server, serve } from '../../serve/index.js';
 import { type CommandModule, withJson } from '../command.js';
 import { integerIn } from '../parse.js';
-import { interruptible } from '../signals.js';
+import { InterruptedError, interruptible } from '../signals.js';
 import type { Terminal } from '../terminal.js';
 
 interface ServeCommandOptions {
@@ -50,7 +50,12 @@ export const serveCommand: CommandModule = (program, terminal) => {
   withJson(command)
     .addHelpText('after', HELP)
     .action(async (options: ServeCommandOptions) => {
-      await interruptible((signal) => run(terminal, options, signal));
+      try {
+        await interruptible((signal) => run(terminal, options, signal));
+      } catch (error) {
+        if (!(error instanceof InterruptedError)) throw error; // the way that it ends
+        terminal.note('stopped');
+      }
     });
 };
 

@@ -4,7 +4,21 @@ import { expect } from 'vitest';
 import type { FunctionConfig } from '../../../src/function/config.js';
 import { SdxiFunction } from '../../../src/function/function.js';
 import { ContextState, FunctionState, Reg } from '../../../src/spec/index.js';
-import { akeyUpdate, atomic, contextUpdate, copy, FLAG, functionUpdate, nop, repcopy, start, stop, writeImmediate } from '../ops.js';
+import {
+  akeyUpdate,
+  atomic,
+  contextUpdate,
+  copy,
+  FLAG,
+  functionUpdate,
+  interrupt,
+  nop,
+  repcopy,
+  start,
+  stop,
+  sync,
+  writeImmediate,
+} from '../ops.js';
 import { type ContextPlace, type Encode, LAYOUT, Rig } from '../rig.js';
 
 const SOURCE = LAYOUT.data;
@@ -14,9 +28,11 @@ const GUARD = 24;
 /** Far above what can be taken from it, so that each decrement is counted. */
 const SIGNAL = 0x1000n;
 export const CONTEXTS = 3;
+/** AKey entry for interrupts. */
+const INTR_KEY = 5;
 
 interface Op {
-  kind: 'copy' | 'repcopy' | 'imm' | 'add' | 'nop' | 'bad';
+  kind: 'copy' | 'repcopy' | 'imm' | 'add' | 'intr' | 'nop' | 'bad';
   size: number;
   from: number;
   flags: number;
@@ -29,10 +45,14 @@ export type Event =
   | { kind: 'stopContext'; context: number; hard: boolean }
   | { kind: 'stopFunction'; hard: boolean; steps: number }
   | { kind: 'update'; what: number }
-  | { kind: 'move'; hard: boolean; steps: number };
+  | { kind: 'move'; hard: boolean; steps: number }
+  | { kind: 'sync'; filter: number }
+  | { kind: 'range'; from: number }
+  /** @see World.freeze */
+  | { kind: 'freeze'; steps: number; budget: number; twice: boolean; back: boolean };
 
 const op: fc.Arbitrary<Op> = fc.record({
-  kind: fc.constantFrom('copy', 'copy', 'copy', 'repcopy', 'imm', 'add', 'nop', 'nop', 'bad'),
+  kind: fc.constantFrom('copy', 'copy', 'copy', 'repcopy', 'imm', 'add', 'intr', 'nop', 'nop', 'bad'),
   size: fc.oneof(
     { weight: 12, arbitrary: fc.integer({ min: 1, max: 300 }) },
     { weight: 2, arbitrary: fc.constantFrom(4096, 9000) },
@@ -113,6 +133,7 @@ export class World {
       readIndex: 0,
       hard: false,
     }));
+    for (const { place } of this.producers) rig.akey(place, INTR_KEY, { vl: 1, iv: 1, intr_num: 10 + place.number });
     this.model = rig.snapshot().subarray(rig.at(SOURCE), rig.at(SOURCE + LAYOUT.dataBytes));
   }
 
@@ -122,12 +143,13 @@ export class World {
     const { flags, from } = op;
     const end = SOURCE + SOURCE_BYTES + producer.place.number * AREA;
     const size = op.kind === 'imm' ? Math.min(op.size, 32) : op.kind === 'add' ? 8 : op.size;
-    const writes = op.kind !== 'nop' && op.kind !== 'bad' && producer.free + size + GUARD + 8 <= end;
+    const writes = !['nop', 'bad', 'intr'].includes(op.kind) && producer.free + size + GUARD + 8 <= end;
     const target = op.kind === 'add' ? Math.ceil(producer.free / 8) * 8 : producer.free;
     if (writes) producer.free = target + size + GUARD;
     const source = rig.bytes(SOURCE + from, Math.max(size, 4096));
     const footer = { flags, csb };
     const sent = (bytes: Uint8Array, encode: Encode) => ({ encode, sent: { op, csb, target, bytes, excused: false } });
+    if (op.kind === 'intr') return sent(new Uint8Array(), interrupt(INTR_KEY, footer));
     if (op.kind === 'bad') return sent(new Uint8Array(), copy(1, target, 8, footer));
     if (!writes) return sent(new Uint8Array(), nop(footer));
     if (op.kind === 'copy') return sent(source.slice(0, size), copy(SOURCE + from, target, size, footer));
@@ -171,6 +193,15 @@ export class World {
         rig.setReg(Reg.CTL0, 3);
         rig.fn.ringDoorbell(0, 0);
         break;
+      case 'sync':
+        rig.queue(admin, sync(event.filter, 0, CONTEXTS));
+        break;
+      case 'range':
+        rig.queue(admin, start(event.from, 63, { resume: true }));
+        break;
+      case 'freeze':
+        this.freeze(event);
+        break;
       case 'move':
         this.move(event.hard, event.steps);
         break;
@@ -211,6 +242,35 @@ export class World {
       // Those alone: who had failed or was stopped stays so.
       if (rig.state(place) === ContextState.STOP_FN) this.rig.queue(admin, start(place.number, place.number, { resume: true }));
     }
+  }
+
+  /**
+   * The function is frozen after some steps, and another one, over a copy of the memory, goes on; of the first one nothing is left.
+   * `back`: the move fails, and the first one goes on. `twice`: it moves on before it has thawed.
+   */
+  private freeze({ steps, budget, twice, back }: Event & { kind: 'freeze' }): void {
+    for (let i = 0; i < steps; i++) this.rig.fn.step(1);
+    for (let hop = twice ? 2 : 1; hop > 0; hop--) {
+      const { rig } = this;
+      const { state } = rig.fn;
+      for (let i = 0; !rig.fn.freeze(budget); i++) if (i > 100_000) throw new Error('the function does not come to rest');
+      expect(rig.fn.state).toBe(state);
+      const still = rig.snapshot();
+      const json = JSON.stringify(rig.fn.snapshot());
+      expect([rig.fn.step(64), rig.fn.freeze(1), rig.fn.polls]).toEqual([0, true, false]);
+      expect(Buffer.compare(still, rig.snapshot())).toBe(0);
+      this.check();
+      if (back) continue;
+      const other = new Rig(this.config);
+      other.u8.set(rig.u8);
+      other.interrupts.push(...rig.interrupts);
+      rig.u8.fill(0xee);
+      other.fn.restore(JSON.parse(json));
+      expect(JSON.stringify(other.fn.snapshot())).toBe(json);
+      expect(other.fn.state).toBe(state);
+      this.rig = other;
+    }
+    this.rig.fn.thaw();
   }
 
   private submit(producer: Producer, ops: Op[], hole: number): void {
