@@ -67,6 +67,7 @@ export class ClientInterrupts {
     const info = this.info(index);
     if (info === undefined) return bad(`there is no interrupt type ${index}`);
     if ((flags & ~(DATA | ACTION)) !== 0 || !lone(flags & DATA) || !lone(flags & ACTION)) return bad(`flags 0x${flags.toString(16)}`);
+    if ((flags & IrqSetFlag.EVENTFD) === 0 && fds.length > 0) return bad('descriptors without the flag for them');
     const disable = count === 0 && start === 0 && (flags & IrqSetFlag.NONE) !== 0 && (flags & IrqSetFlag.TRIGGER) !== 0;
     if (disable) {
       this.disable(index);
@@ -74,7 +75,6 @@ export class ClientInterrupts {
     }
     if (count === 0 || start + count > info.count) return bad(`vectors ${start} … ${start + count - 1} of ${info.count}`);
     if ((flags & IrqSetFlag.BOOL) !== 0 && data.length < count) return bad(`${data.length} bytes of data for ${count} vectors`);
-    if ((flags & IrqSetFlag.EVENTFD) === 0 && fds.length > 0) return bad('descriptors without the flag for them');
     if ((flags & IrqSetFlag.EVENTFD) !== 0) return this.assign(request);
     if (index !== Irq.MSIX) return undefined; // nothing raises ERR and REQ, so there is nothing to mask
     for (let i = 0; i < count; i++) if ((flags & IrqSetFlag.NONE) !== 0 || data[i] !== 0) this.act(flags & ACTION, start + i);

@@ -15,6 +15,8 @@ export const SERVE_LIMITS: ServeLimits = { dmaMs: 5000, dmaBlockedMs: 250, logLi
 
 /** Addresses that all functions of a process map together: a quarter of what it has, so that there are some left for everything else. */
 const PROCESS_BYTES = 2 ** 45;
+/** And one of them: every 2 GiB are a view, which takes time to make. */
+const BYTES_MAX = 2 ** 40;
 /** Mappings of all functions together: half of vm.max_map_count. */
 const PROCESS_MAPPINGS = 32_768;
 /** Mappings of one function: one for each file, and one for each map without a file. */
@@ -30,7 +32,7 @@ export class Room {
 
   /** @param functions that share the process */
   constructor(functions: number) {
-    this.bytes = Math.floor(PROCESS_BYTES / functions);
+    this.bytes = Math.min(Math.floor(PROCESS_BYTES / functions), BYTES_MAX);
     this.mappings = Math.min(Math.floor(PROCESS_MAPPINGS / functions), MAPPINGS_MAX);
   }
 

@@ -12,9 +12,9 @@ import { CurrentRequest, closeFds, keptRequest, type Request } from './request.j
 const MESSAGES_PER_LOOK = 64;
 /** Commands kept back while an access waits; beyond that the client has to wait with the next. */
 const DEFERRED_MAX = 1024;
-/** ms for an access, and for all of them, once a step has waited as long as it may. */
-const GRACE_MS = 20;
-const OVERTIME_MS = 1000;
+/** Parts of `dmaBlockedMs`: for an access, and for all of them, once a step has waited as long as it may. */
+const GRACE = 0.1;
+const OVERTIME = 4;
 /** And descriptors that came with them. */
 const DEFERRED_FDS_MAX = 16 * FDS_MAX;
 
@@ -230,7 +230,7 @@ export class Session implements DmaPort {
     const { dmaMs, dmaBlockedMs } = this.host.limits;
     const left = (this.clientWaits ? dmaBlockedMs : dmaMs) - this.waited;
     if (left > 0 && this.overtime === 0) return left;
-    return this.overtime < OVERTIME_MS ? GRACE_MS : 0;
+    return this.overtime < OVERTIME * dmaBlockedMs ? GRACE * dmaBlockedMs : 0;
   }
 
   /** There is room for more of what the client sends, and it reads its replies. */
@@ -273,7 +273,7 @@ export class Session implements DmaPort {
   private await(wanted: Pending): boolean {
     const begun = performance.now();
     const left = this.patience;
-    const over = left <= GRACE_MS;
+    const over = left <= GRACE * this.host.limits.dmaBlockedMs;
     let answer: boolean | undefined;
     for (let passed = 0; this.alive && answer === undefined; passed = performance.now() - begun) {
       if (passed >= Math.min(left, this.patience) || this.host.stopping()) {

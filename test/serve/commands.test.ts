@@ -470,6 +470,7 @@ describe('DEVICE_SET_IRQS', () => {
     set('eventfds for masking', { flags: 0x0c }, /masking/, () => [odd.event()]),
     set('memory in the place of an eventfd', {}, /no eventfd/, () => [memory]),
     set('a good and a bad one', { count: 2 }, /no eventfd/, () => [odd.event(), odd.socket()]),
+    set('descriptors that come with the end of all interrupts', { flags: 0x21, count: 0 }, /without the flag/, () => [odd.event()]),
     set('a descriptor without its flag', { flags: 0x21 }, /without the flag/, () => [odd.event()]),
   ]);
 });
