@@ -22,15 +22,15 @@ function answer() {
       return version.length;
     }
     case Command.DEVICE_GET_INFO:
-      [16, 3, 9, 5].forEach((value, i) => out.u32(4 * i, value));
+      for (const [i, value] of [16, 3, 9, 5].entries()) out.u32(4 * i, value);
       return 16;
     case Command.DEVICE_GET_REGION_INFO:
-      [32, 3, index, 0].forEach((value, i) => out.u32(4 * i, value));
+      for (const [i, value] of [32, 3, index, 0].entries()) out.u32(4 * i, value);
       out.u64(16, index === 0 ? 0x80000 : 0x8000);
       out.u64(24, 0);
       return 32;
     case Command.DEVICE_GET_IRQ_INFO:
-      [16, 9, index, 4].forEach((value, i) => out.u32(4 * i, value));
+      for (const [i, value] of [16, 9, index, 4].entries()) out.u32(4 * i, value);
       return 16;
     case Command.REGION_READ: {
       const count = request.readUInt32LE(12);
