@@ -22,7 +22,7 @@ function rows(text: string): string[][] {
 
 describe('docs/sdxi-1.0.md', () => {
   it.each([
-    ['S', 118],
+    ['S', 129],
     ['O', 30],
     ['F', 50],
   ])('defines every %s-number up to %d, once', (letter, last) => {
