@@ -1,7 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { openBus, VfioUserBus } from '../../../src/bus/index.js';
-import { runConformance } from '../../../src/conform/index.js';
 import type { SdxiError } from '../../../src/errors.js';
 import { Access } from '../../../src/memory/address-space.js';
 import { allocateRegion, pinRegion } from '../../../src/memory/region.js';
@@ -164,19 +163,5 @@ describe('a served function', () => {
     ['vfio-user:/x?postedWrites=maybe', 'ERR_SDXI_ARGUMENT'],
   ])('%s: %s', async (uri, code) => {
     await expect(openBus(uri)).rejects.toMatchObject({ code, hint: expect.any(String) });
-  });
-});
-
-describe('the conformance suite', () => {
-  it.each([
-    { query: '', config: {}, mapDoorbells: false },
-    { query: '', config: {}, mapDoorbells: true },
-    { query: '?shareMemory=0', config: { maxBuffer: 6 }, mapDoorbells: false },
-  ])('$query, doorbells mapped: $mapDoorbells', { timeout: 200_000 }, async ({ query, config, mapDoorbells }) => {
-    rig = await startServer({ config: { maxContext: 127, ...config }, mapDoorbells });
-    const report = await runConformance(`vfio-user:${rig.server.sockets[0]}${query}`, { strict: true, totalTimeoutMs: 180_000 });
-    const failures = report.checks.filter(({ status }) => status === 'failed').map(({ id, reason }) => `${id}: ${reason}`);
-    expect(failures).toEqual([]);
-    expect(report.passed).toBeGreaterThan(400);
   });
 });

@@ -1,6 +1,6 @@
 /** What holds for memory holds for a copy of it that a watch keeps: the tests of single features once more, over shadows. */
 import { afterAll, beforeAll, describe } from 'vitest';
-import { everyRig } from '../shadow.js';
+import { everyRig } from '../function/shadow.js';
 
 const FILES = [
   'scenarios',
@@ -39,6 +39,6 @@ for (const name of FILES) {
       everyRig.shadowed = false;
     });
     // The query makes it a module of its own, whose tests are registered here.
-    await import(`../${name}.test.ts?shadowed`);
+    await import(`../function/${name}.test.ts?shadowed`);
   });
 }
