@@ -14,10 +14,10 @@ export default defineConfig({
     projects: [
       { extends: true, test: { name: 'fast', include: ['test/**/*.test.ts'], exclude: ['test/slow/**', 'test/system/**'] } },
       { extends: true, test: { name: 'slow', include: ['test/slow/**/*.test.ts'], testTimeout: 300_000 } },
-      // Real virtual machines: one at a time, each test some minutes at most.
       {
         extends: true,
-        test: { name: 'system', include: ['test/system/**/*.test.ts'], testTimeout: 300_000, hookTimeout: 300_000, fileParallelism: false },
+        // One guest after the other: an emulated processor takes a whole one.
+        test: { name: 'system', include: ['test/system/**/*.test.ts'], testTimeout: 300_000, hookTimeout: 600_000, fileParallelism: false },
       },
     ],
   },

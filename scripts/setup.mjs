@@ -82,6 +82,8 @@ function install() {
 /** Entries of threads, and the one file that each and all that it imports become. */
 const THREADS = [
   { entry: ['dist', 'bus', 'embedded', 'engine.js'], bundle: ['dist', 'bus', 'embedded', 'engine-thread.js'] },
+  { entry: ['dist', 'bus', 'watch', 'watcher.js'], bundle: ['dist', 'bus', 'watch', 'watcher-thread.js'] },
+  { entry: ['dist', 'bus', 'vfio-user', 'watcher.js'], bundle: ['dist', 'bus', 'vfio-user', 'watcher-thread.js'] },
   { entry: ['dist', 'serve', 'device-thread.js'], bundle: ['dist', 'serve', 'served-thread.js'] },
 ];
 

@@ -7,3 +7,5 @@ export { listFunctions, type OpenBusOptions, openBus } from './open.js';
 export { type BusRecord, RecordingBus, type RecordingOptions } from './recording.js';
 export { canSnapshot, type Snapshotting, snapshotting } from './snapshot.js';
 export { VfioBus } from './vfio/vfio.js';
+export { type DirtyRange, MigrationClient } from './vfio-user/migration.js';
+export { VfioUserBus } from './vfio-user/vfio-user.js';

@@ -1,4 +1,4 @@
-import { SdxiError } from '../errors.js';
+import { ArgumentError, SdxiError } from '../errors.js';
 import type { Bus, FoundFunction } from './bus.js';
 import { checkOptions } from './checks.js';
 import { EmbeddedBus } from './embedded/embedded.js';
@@ -6,12 +6,12 @@ import { InlineBus } from './embedded/inline.js';
 import { type EmbeddedOptions, embeddedSettings } from './embedded/options.js';
 import { listVfio } from './vfio/list.js';
 import { VfioBus } from './vfio/vfio.js';
+import { VfioUserBus } from './vfio-user/vfio-user.js';
 
 /** What {@link openBus} takes besides the URI. */
 export type OpenBusOptions = EmbeddedOptions;
 
 const LATER: Record<string, string> = {
-  'vfio-user': 'a function of another process, over a socket',
   chardev: "a context of the kernel driver's device file",
 };
 
@@ -24,6 +24,9 @@ const LATER: Record<string, string> = {
  *
  * `vfio:0000:c4:00.1[?option=value&…]` takes a PCI function that is bound to vfio-pci. Options are `vectors`, `mmio`, `hugepages` and
  * `arenaBytes`; docs/vfio.md explains them.
+ *
+ * `vfio-user:PATH[?option=value&…]` takes a function that another process serves at a socket (`sdxi serve`). Options are
+ * `registerTimeoutMs`, `vectors`, `postedWrites`, `mapDoorbells` and `shareMemory`.
  * @throws SdxiError ERR_SDXI_URI for another form, ERR_SDXI_UNSUPPORTED for a bus that this version does not have; ArgumentError for options
  */
 export async function openBus(uri: string, options: OpenBusOptions = {}): Promise<Bus> {
@@ -32,7 +35,15 @@ export async function openBus(uri: string, options: OpenBusOptions = {}): Promis
   if (scheme === 'embedded') {
     return embeddedSettings(uri, options).inline ? InlineBus.open(uri, options) : await EmbeddedBus.open(uri, options);
   }
-  if (scheme === 'vfio') return await VfioBus.open(uri);
+  if (scheme === 'vfio' || scheme === 'vfio-user') {
+    for (const [name, value] of Object.entries(options)) {
+      if (value === undefined) continue;
+      throw new ArgumentError(`a ${scheme}: bus has no option "${name}" outside of its URI`, {
+        hint: 'options of embedded functions mean nothing to the function of somebody else',
+      });
+    }
+    return scheme === 'vfio' ? await VfioBus.open(uri) : await VfioUserBus.open(uri);
+  }
   if (scheme !== undefined && Object.hasOwn(LATER, scheme)) {
     throw new SdxiError('ERR_SDXI_UNSUPPORTED', `this version has no ${scheme} bus (${LATER[scheme]})`, {
       hint: 'open embedded: instead',
@@ -40,7 +51,7 @@ export async function openBus(uri: string, options: OpenBusOptions = {}): Promis
     });
   }
   throw new SdxiError('ERR_SDXI_URI', `"${String(uri)}" does not say which bus to take`, {
-    hint: `write embedded:[?option=value&…]; known schemes are embedded, vfio, ${Object.keys(LATER).join(', ')}`,
+    hint: `write embedded:[?option=value&…]; known schemes are embedded, vfio, vfio-user, ${Object.keys(LATER).join(', ')}`,
     fields: { uri },
   });
 }

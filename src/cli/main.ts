@@ -42,6 +42,7 @@ Exit status:
 Functions are named by URI:
   embedded:                  a function on a thread of this process
   embedded:?maxContext=7     the same with other limits; a wrong name lists the options
+  vfio-user:/run/sdxi.sock   a function that another process serves (sdxi serve)
 
 Results go to stdout (--json: one JSON value), errors and progress to stderr. NO_COLOR turns colours off.`;
 

@@ -188,12 +188,21 @@ export class Migration {
 
   private freeze(): boolean {
     const deadline = performance.now() + FREEZE_MS;
-    while (!this.device.fn.freeze(FREEZE_TURNS)) {
-      this.memory.endStep();
-      if (performance.now() >= deadline) return false;
+    for (;;) {
+      const frozen = this.freezeStep();
+      if (frozen || performance.now() >= deadline) return frozen;
     }
+  }
+
+  /** As a step of the function is, for everybody who looks on. */
+  private freezeStep(): boolean {
+    const { fabric } = this.group ?? {};
+    fabric?.begin();
+    const frozen = this.device.fn.freeze(FREEZE_TURNS);
     this.memory.endStep();
-    return true;
+    fabric?.end();
+    fabric?.publish();
+    return frozen;
   }
 
   private save(): void {
@@ -213,7 +222,6 @@ export class Migration {
       pci.reset();
       fn.restore(saved.function as Parameters<typeof fn.restore>[0]);
       pci.restore(saved.pci as Parameters<typeof pci.restore>[0]);
-      if (!fn.freeze(FREEZE_TURNS)) return bad('the state does not stand still');
       return undefined;
     } catch (error) {
       if (!(error instanceof SdxiError || error instanceof SyntaxError)) throw error;

@@ -119,6 +119,11 @@ export class Connection {
     return this.input.bytes.subarray(HEADER_BYTES, HEADER_BYTES + this.bodyBytes);
   }
 
+  /** True in the middle of a message: some of it has been taken, the rest was not there yet. */
+  get partial(): boolean {
+    return this.received > 0;
+  }
+
   /** Descriptors that came with the message: the caller's from here on. */
   takeFds(): readonly number[] {
     if (this.fdList.length === 0) return NO_FDS;

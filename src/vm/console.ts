@@ -16,6 +16,8 @@ export class ConsoleReader {
   private readonly onReady: () => void;
   private waiting: Waiting | undefined;
   private line: Buffer | undefined;
+  /** Commands that nobody waits for any more, but that still run. */
+  private readonly late = new Set<string>();
 
   /** @param onReady the guest takes commands now: after its start, and after each restart */
   constructor(onReady: () => void) {
@@ -31,6 +33,7 @@ export class ConsoleReader {
 
   /** Nobody waits any more. */
   forget(): void {
+    if (this.waiting !== undefined) this.late.add(this.waiting.mark);
     this.waiting = undefined;
   }
 
@@ -73,6 +76,9 @@ export class ConsoleReader {
     else if (waiting !== undefined && word === waiting.mark) {
       this.waiting = undefined;
       waiting.resolve({ code: Number(status), output: Buffer.concat(waiting.chunks).toString() });
+    } else if (this.late.delete(word)) {
+      // All of it so far was the late command's.
+      if (waiting !== undefined) waiting.chunks.length = 0;
     } else this.print(Buffer.concat([Buffer.of(MARK), message, Buffer.of(0x0a)]));
     return bytes.subarray(end + 1);
   }

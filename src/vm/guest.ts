@@ -40,6 +40,8 @@ export class Guest {
   private errors = '';
   private commands = 0;
   private busy = false;
+  /** Nothing runs in the guest: it takes commands, or switches itself off. */
+  private atRest = false;
   private ready: (() => void) | undefined;
   private readonly signal: AbortSignal | undefined;
   /** Nothing of a guest outlives this process, whatever ends it. */
@@ -54,7 +56,10 @@ export class Guest {
     const [command, ...args] = spawnArguments(prepared);
     this.folder = prepared.folder;
     this.signal = signal;
-    this.reader = new ConsoleReader(() => this.ready?.());
+    this.reader = new ConsoleReader(() => {
+      this.atRest = true;
+      this.ready?.();
+    });
     this.child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
     process.once('exit', this.onExit);
     signal?.addEventListener('abort', this.onAbort, { once: true });
@@ -107,22 +112,21 @@ export class Guest {
     );
   }
 
+  /** What kernel, QEMU and the command have said last. */
   private last(): string {
-    const lines = `${this.console}\n${this.errors}`.split('\n').filter((line) => line.trim() !== '');
-    return lines.slice(-12).join('\n');
+    const lines = `${this.console}\n${this.errors}\n${this.reader.output.slice(-2000)}`.split('\n').filter((line) => line.trim() !== '');
+    if (lines.length === 0) return 'neither QEMU nor the guest has said anything: give it more time, it may still be booting';
+    return `the last that was said:\n${lines.slice(-12).join('\n')}`;
   }
 
   private async within<T>(what: string, timeoutMs: number, work: Promise<T>): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new TimeoutError(what, timeoutMs, { hint: `the last it said:\n${this.last()}\n${this.reader.output.slice(-2000)}` })),
-        timeoutMs,
-      );
+      timer = setTimeout(() => reject(new TimeoutError(what, timeoutMs, { hint: this.last() })), timeoutMs);
     });
     const gone = this.ended.then(() => {
       if (this.signal?.aborted) throw new AbortError(what);
-      throw new SdxiError('ERR_SDXI_SYSTEM', `QEMU has ended while ${what}`, { hint: `the last it said:\n${this.last()}` });
+      throw new SdxiError('ERR_SDXI_SYSTEM', `QEMU has ended while ${what}`, { hint: this.last() });
     });
     gone.catch(() => {});
     try {
@@ -146,8 +150,11 @@ export class Guest {
     const mark = `m${++this.commands}`;
     try {
       const done = this.reader.expect(mark, onData);
+      this.atRest = false;
       this.child.stdin?.write(`${mark} ${text}\n`);
-      return await this.within(`running "${command.slice(0, 80)}" in the guest`, timeoutMs, done);
+      const outcome = await this.within(`running "${command.slice(0, 80)}" in the guest`, timeoutMs, done);
+      this.atRest = true;
+      return outcome;
     } finally {
       this.reader.forget();
       this.busy = false;
@@ -156,7 +163,13 @@ export class Guest {
 
   /** What the script has come to that the guest was booted for. Asked for at once, or its first output is lost. */
   async script({ timeoutMs = RUN_MS, onData }: CommandOptions): Promise<Outcome> {
-    return await this.within('running the script in the guest', timeoutMs, this.reader.expect('script', onData));
+    try {
+      const outcome = await this.within('running the script in the guest', timeoutMs, this.reader.expect('script', onData));
+      this.atRest = true;
+      return outcome;
+    } finally {
+      this.reader.forget();
+    }
   }
 
   /** Starts a command and leaves it running; its output goes to a file in the guest. */
@@ -181,6 +194,7 @@ export class Guest {
   /** As the reset button does; needs `reboot`. Returns when the guest has booted again. */
   async systemReset(timeoutMs = BOOT_MS): Promise<void> {
     const again = this.booted(timeoutMs);
+    this.atRest = false;
     await this.qmp('system_reset');
     await again;
   }
@@ -191,11 +205,12 @@ export class Guest {
     await this.ended;
   }
 
-  /** Switches the guest off, and removes what belongs to it. Idempotent. */
+  /** Switches the guest off, at once if it is not at rest, and removes what belongs to it. Idempotent. */
   async close(): Promise<void> {
     if (!this.over) {
       this.child.kill('SIGCONT');
-      this.child.stdin?.write(`off ${Buffer.from('poweroff -f').toString('base64')}\n`);
+      if (this.atRest) this.child.stdin?.write(`off ${Buffer.from('poweroff -f').toString('base64')}\n`);
+      else this.child.kill('SIGKILL');
       const timer = setTimeout(() => this.child.kill('SIGKILL'), QUIT_MS);
       await this.ended;
       clearTimeout(timer);

@@ -38,16 +38,20 @@ if grep -q sdxi.console /proc/cmdline; then
 fi
 exec < /dev/ttyS1 > /dev/ttyS1 2>&1
 stty raw -echo
+# Through a pipe, as scripts expect it: on a terminal programs colour their output and draw progress bars.
+work() {
+  { sh "$2" < /dev/null 2>&1; echo $? > /tmp/.status; } | cat
+  printf '\\036%s %d\\n' "$1" "$(cat /tmp/.status)"
+}
 if [ -f /sdxi-script ]; then
-  sh /sdxi-script < /dev/null
-  printf '\\036script %d\\n' "$?"
+  work script /sdxi-script
+  stty raw # waits until the serial port has sent everything
   poweroff -f
 fi
 printf '\\036ready\\n'
 while read -r mark command; do
   echo "$command" | base64 -d > /tmp/.command
-  sh /tmp/.command < /dev/null
-  printf '\\036%s %d\\n' "$mark" "$?"
+  work "$mark" /tmp/.command
 done
 `;
 
@@ -121,7 +125,7 @@ function runtimePackages(): string[] {
 }
 
 /** Declarations, maps and texts take much of the space and run nowhere; nor do the sources that koffi comes with. */
-const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt|c|cc|cpp|h|hh|inc|S|asm)$|\/koffi\/(vendor|doc)\//;
+const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(vendor|doc)\/|\/koffi\/src\/.*\.(?!c?js$)\w+$/;
 
 function* ownFiles(): Generator<{ path: string; from: string }> {
   for (const folder of ['bin', 'dist', ...runtimePackages()]) {

@@ -59,18 +59,18 @@ describe('the channel between user threads and engine', () => {
 
   it('counts deliveries modulo 2^32, across all wraps of the word that holds them', () => {
     const channel = open();
-    const word = channel.interruptWord(2);
+    const word = channel.interrupts.word(2);
     // The top bit of the 30-bit counter changes every 2^29 deliveries; the word beside it counts those changes.
     for (let crossings = 0; crossings < 8; crossings++) {
       const last = (crossings + 1) * 2 ** 29 - 1;
       channel.words[word] = (last % 2 ** 30) * 4;
       channel.words[word + 1] = crossings;
-      expect(channel.count(2)).toBe(last);
-      channel.raise(2);
-      expect(channel.count(2)).toBe((last + 1) % 2 ** 32);
+      expect(channel.interrupts.count(2)).toBe(last);
+      channel.interrupts.raise(2);
+      expect(channel.interrupts.count(2)).toBe((last + 1) % 2 ** 32);
       // Between the two words: the deliverer has not yet written down that it crossed.
       channel.words[word + 1] = crossings;
-      expect(channel.count(2)).toBe((last + 1) % 2 ** 32);
+      expect(channel.interrupts.count(2)).toBe((last + 1) % 2 ** 32);
     }
   });
 
@@ -81,24 +81,27 @@ describe('the channel between user threads and engine', () => {
         const model = { count: 0, masked: false, pending: false };
         for (const action of actions) {
           if (action === 'raise') {
-            channel.raise(1);
+            channel.interrupts.raise(1);
             if (model.masked) model.pending = true;
             else model.count++;
           } else if (action === 'mask') {
-            channel.mask(1);
+            channel.interrupts.mask(1);
             model.masked = true;
           } else if (action === 'unmask') {
-            channel.unmask(1);
+            channel.interrupts.unmask(1);
             if (model.pending) model.count++;
             model.masked = false;
             model.pending = false;
           } else {
-            channel.resetInterrupts();
+            channel.interrupts.reset();
             model.masked = false;
             model.pending = false;
           }
-          expect({ count: channel.count(1), pending: channel.pending(1) }).toEqual({ count: model.count, pending: model.pending });
-          expect(channel.count(0)).toBe(0);
+          expect({ count: channel.interrupts.count(1), pending: channel.interrupts.pending(1) }).toEqual({
+            count: model.count,
+            pending: model.pending,
+          });
+          expect(channel.interrupts.count(0)).toBe(0);
         }
       }),
     );

@@ -25,8 +25,10 @@ describe('openBus', () => {
   });
 
   it.each([
-    ['vfio-user:/run/x.sock', 'ERR_SDXI_UNSUPPORTED', /no vfio-user bus/],
-    ['vfio:0000:c4:00.1', 'ERR_SDXI_UNSUPPORTED', /no vfio bus/],
+    ['vfio-user:/nowhere/x.sock', 'ERR_SDXI_SYSTEM', /no such socket/],
+    ['vfio:ffff:ff:1f.7', 'ERR_SDXI_URI', /no PCI function ffff:ff:1f.7/],
+    ['vfio:card', 'ERR_SDXI_URI', /not the URI/],
+    ['vfio:c4:00.1?nonsense=1', 'ERR_SDXI_ARGUMENT', /nonsense/],
     ['chardev:/dev/sdxi0', 'ERR_SDXI_UNSUPPORTED', /no chardev bus/],
     ['toString:', 'ERR_SDXI_URI', /which bus/],
     ['pci:0000', 'ERR_SDXI_URI', /which bus/],
@@ -47,6 +49,13 @@ describe('openBus', () => {
   it('an unknown option is answered with all valid ones', async () => {
     const error = await openBus('embedded:?nonsense=1').catch((e) => e);
     expect(error.hint).toMatch(/maxContext.*vectors/);
+  });
+
+  it('hardware has none of the options of embedded functions', async () => {
+    await expect(openBus('vfio:ffff:ff:1f.7', { vectors: 4 })).rejects.toMatchObject({
+      code: 'ERR_SDXI_ARGUMENT',
+      hint: expect.any(String),
+    });
   });
 
   it('a thread that cannot start is an error, not a hang', async () => {

@@ -53,4 +53,9 @@ describe('a recording bus', () => {
     expect(bus.records.at(-1)).toEqual({ kind: 'writeDoorbell', offset: 0, value: 8 });
     expect(bus.records.length + bus.dropped).toBe(9);
   });
+
+  it('has the details and the advice of its bus', () => {
+    const bus = Object.assign(new InlineBus(), { details: { registers: 'mapped' }, memoryAdvice: { chunkBytes: 4096 } });
+    expect(new RecordingBus(bus)).toMatchObject({ details: bus.details, memoryAdvice: bus.memoryAdvice });
+  });
 });

@@ -38,20 +38,20 @@ const PROGRAMS = {
     main(channel, shared) {
       let whileMasked = 0;
       for (let round = 0; round < ROUNDS || Atomics.load(shared, 1) < 5000; round++) {
-        channel.mask(3);
-        const count = channel.count(3);
+        channel.interrupts.mask(3);
+        const count = channel.interrupts.count(3);
         for (let i = 0; i < round % 50; i++) Atomics.load(shared, 0);
-        if (channel.count(3) !== count) whileMasked++;
-        channel.unmask(3);
+        if (channel.interrupts.count(3) !== count) whileMasked++;
+        channel.interrupts.unmask(3);
         for (let i = 0; i < round % 30; i++) Atomics.load(shared, 0);
       }
       Atomics.store(shared, 0, 1);
       while (Atomics.load(shared, 2) === 0);
       const [, raised, , merged, lost] = shared;
-      return { raised, merged, lost, whileMasked, delivered: channel.count(3) };
+      return { raised, merged, lost, whileMasked, delivered: channel.interrupts.count(3) };
     },
     raiser(channel, shared) {
-      const word = channel.interruptWord(3);
+      const word = channel.interrupts.word(3);
       // Deliveries made and owed: unmasking turns one into the other, so nobody else changes the sum.
       const owed = () => {
         const now = Atomics.load(channel.words, word);
@@ -59,13 +59,13 @@ const PROGRAMS = {
       };
       for (let raised = 1; Atomics.load(shared, 0) === 0; raised++) {
         const before = owed();
-        channel.raise(3);
+        channel.interrupts.raise(3);
         const { sum } = owed();
         // A raise that finds the vector pending already may become one with the earlier one; no other may vanish.
         if (sum === before.sum) Atomics.add(shared, before.pending ? 3 : 4, 1);
         Atomics.store(shared, 1, raised);
       }
-      channel.unmask(3);
+      channel.interrupts.unmask(3);
       Atomics.store(shared, 2, 1);
     },
   },
@@ -74,15 +74,15 @@ const PROGRAMS = {
   sleepers: {
     async main(channel, shared) {
       const { waitAsync } = /** @type {any} */ (Atomics);
-      const word = channel.interruptWord(1);
+      const word = channel.interrupts.word(1);
       let missed = 0;
-      channel.listen(1, 1);
+      channel.interrupts.listen(1, 1);
       for (let round = 1; round <= 2000; round++) {
         Atomics.store(shared, 0, round);
         Atomics.notify(shared, 0);
         for (;;) {
           const seen = Atomics.load(channel.words, word);
-          if (channel.count(1) === round) break;
+          if (channel.interrupts.count(1) === round) break;
           const sleep = waitAsync(channel.words, word, seen, 2000);
           if ((sleep.async ? await sleep.value : sleep.value) === 'timed-out') missed++;
         }
@@ -97,7 +97,7 @@ const PROGRAMS = {
         round = Atomics.load(shared, 0);
         if (round < 0) return;
         for (let i = 0; i < round % 200; i++) Atomics.load(shared, 1);
-        channel.raise(1);
+        channel.interrupts.raise(1);
       }
     },
   },

@@ -61,7 +61,7 @@ describe('sdxi: usage', () => {
   });
 
   it('a bus that this version does not have is a failure, exit 1', async () => {
-    const { code, json } = await hereJson<FailureJson>(['info', 'vfio:0000:c4:00.1']);
+    const { code, json } = await hereJson<FailureJson>(['info', 'chardev:/dev/sdxi0']);
     expect([code, json.error.code]).toEqual([1, 'ERR_SDXI_UNSUPPORTED']);
     expect(json.error.hint).toContain('embedded:');
   });

@@ -17,6 +17,15 @@ describe('IOVAs', () => {
     expect(third).toBe(2 ** 32 + 0x5000);
   });
 
+  it('of memory that starts on a huge page do so too, so that an IOMMU can map it as such', () => {
+    const space = new IovaSpace();
+    space.reserve(0x1000, 4096);
+    expect(space.reserve(0x7000_0020_0000, 2 ** 21) % 2 ** 21).toBe(0);
+    // Neither less than a huge page nor memory that starts elsewhere takes the room for it.
+    expect(space.reserve(0x7000_0040_0000, 4096)).toBe(2 ** 32 + 2 * 4096);
+    expect(space.reserve(0x7000_0060_1000, 2 ** 20)).toBe(2 ** 32 + 4 * 4096);
+  });
+
   it('are reused once released', () => {
     const space = new IovaSpace();
     const first = space.reserve(0x1008, 100_000);
@@ -68,6 +77,20 @@ describe('the DMA memory of a function', () => {
     const both = dma.allocate(10_000);
     expect(both.iova).toBe(first.iova);
     expect(both.bytes.every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('comes as the bus advises, unless the user says otherwise', () => {
+    const bus = new InlineBus();
+    const made: string[] = [];
+    const source = (name: string) => (byteLength: number) => {
+      made.push(`${name} ${byteLength}`);
+      return allocateRegion(byteLength);
+    };
+    const advised = Object.assign(Object.create(bus), { memoryAdvice: { chunkBytes: 2 ** 20, source: source('advised') } });
+    const iovas = new IovaSpace();
+    new DmaSpace(advised, iovas).allocate(64);
+    new DmaSpace(advised, iovas, source('own')).allocate(2 ** 21).free();
+    expect(made).toEqual([`advised ${2 ** 20}`, `own ${2 ** 21}`]);
   });
 
   it('a mapping that the bus refuses costs no addresses', () => {

@@ -56,6 +56,17 @@ describe('allocated memory', () => {
     expectSameMemory(region);
   });
 
+  it('in huge pages starts on one; where the system has set none aside, the error says how', () => {
+    let region: Region;
+    try {
+      region = allocateRegion(1, 'huge', { hugePages: true });
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'ERR_SDXI_SYSTEM', hint: expect.stringContaining('vm.nr_hugepages=1') });
+      return;
+    }
+    expect([region.byteLength, region.address % 2 ** 21, region.bytes[0]]).toEqual([2 ** 21, 0, 0]);
+  });
+
   it('is immune to transfer(), transferToFixedLength(), structuredClone and postMessage', () => {
     const region = allocateRegion(4096);
     region.bytes[5] = 0x55;

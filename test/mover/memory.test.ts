@@ -2,7 +2,10 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Grant } from '../../src/mover/memory.js';
+import type { MemoryAdvice } from '../../src/bus/index.js';
+import { IovaSpace, type SdxiDriver } from '../../src/driver/index.js';
+import { allocateRegion, type Region } from '../../src/memory/region.js';
+import { Grant, MemoryTable } from '../../src/mover/memory.js';
 import { RangeIndex } from '../../src/mover/range-index.js';
 import { moverFixture, pattern, rejection, thrown, turn, URIS } from './rig.js';
 
@@ -259,5 +262,29 @@ describe('the ranges of one ArrayBuffer', () => {
       }),
       { numRuns: 300 },
     );
+  });
+});
+
+describe('allocated memory', () => {
+  it('comes in the pieces that the most modest bus advises, from the source that one advises', () => {
+    const made: number[] = [];
+    const source = (byteLength: number) => {
+      made.push(byteLength);
+      return allocateRegion(byteLength);
+    };
+    const mapped: number[] = [];
+    const driver = (memoryAdvice?: MemoryAdvice) =>
+      ({
+        bus: { memoryAdvice },
+        map: ({ byteLength }: Region) => {
+          mapped.push(byteLength);
+          return { close() {} };
+        },
+      }) as unknown as SdxiDriver;
+    const drivers = [driver(), driver({ chunkBytes: 2 ** 22 }), driver({ chunkBytes: 2 ** 21, source })];
+    new MemoryTable(drivers, new IovaSpace()).alloc(100, 64);
+    expect([made, mapped]).toEqual([[2 ** 21], [2 ** 21, 2 ** 21, 2 ** 21]]);
+    new MemoryTable([driver()], new IovaSpace()).alloc(100, 64);
+    expect(mapped.at(-1)).toBe(2 ** 24);
   });
 });

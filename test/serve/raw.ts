@@ -6,9 +6,12 @@ import {
   Command,
   DMA_ACCESS_BYTES,
   encodeVersion,
+  Feature,
+  FeatureFlag,
   Flag,
   field64,
   MapFlag,
+  MigrationState,
   Region,
   setField64,
 } from '../../src/vfio-user/messages.js';
@@ -186,6 +189,40 @@ export class RawClient {
 
   unmap(address: number, byteLength: number): number {
     return this.request(Command.DMA_UNMAP, body({ u32: 24 }, { u32: 0 }, { u64: address }, { u64: byteLength })).errno;
+  }
+
+  // ---- Live migration
+
+  /** DEVICE_FEATURE MIG_DEVICE_STATE. @throws Error when it is refused */
+  migrateTo(state: number): void {
+    const { errno } = this.request(
+      Command.DEVICE_FEATURE,
+      body({ u32: 16 }, { u32: Feature.MIG_DEVICE_STATE | FeatureFlag.SET }, { u32: state }, { u32: 0 }),
+    );
+    if (errno !== 0) throw new Error(`state ${state} was refused with errno ${errno}`);
+  }
+
+  /** Stops the function and reads its state, in small pieces. */
+  saveState(pieceBytes = 1000): Buffer {
+    this.migrateTo(MigrationState.STOP_COPY);
+    const pieces: Buffer[] = [];
+    for (;;) {
+      const { errno, body: answer } = this.request(Command.MIG_DATA_READ, body({ u32: 8 + pieceBytes }, { u32: pieceBytes }));
+      if (errno !== 0) throw new Error(`reading the state failed with errno ${errno}`);
+      pieces.push(answer.subarray(8));
+      if (answer.length - 8 < pieceBytes) return Buffer.concat(pieces);
+    }
+  }
+
+  /** Writes a state, and leaves the function stopped with it. */
+  loadState(state: Buffer, pieceBytes = 1000): void {
+    this.migrateTo(MigrationState.RESUMING);
+    for (let at = 0; at < state.length; at += pieceBytes) {
+      const piece = state.subarray(at, at + pieceBytes);
+      const { errno } = this.request(Command.MIG_DATA_WRITE, body({ u32: 8 + piece.length }, { u32: piece.length }, piece));
+      if (errno !== 0) throw new Error(`writing the state failed with errno ${errno}`);
+    }
+    this.migrateTo(MigrationState.STOP);
   }
 
   /** Memory space and bus mastering on. */

@@ -6,6 +6,10 @@
  * (descriptors, Write_Index) is seen by whoever sees it.
  */
 import { ArgumentError } from '../../errors.js';
+import { InterruptWords, VECTOR_WORDS } from '../interrupt-words.js';
+import { Life } from '../life.js';
+
+export { Life };
 
 /** What the layout depends on. */
 export interface ChannelShape {
@@ -17,10 +21,6 @@ export interface ChannelShape {
 
 /** MSI-X tables end here, and so does AKEY_ENT.intr_num (11 bits). */
 export const VECTORS_MAX = 2048;
-
-/** Life of the engine, as every thread sees it. It only goes up. */
-export const Life = { STARTING: 0, RUNNING: 1, LOST: 2, CLOSED: 3 } as const;
-export type Life = (typeof Life)[keyof typeof Life];
 
 /** What a request asks of the engine. */
 export const Op = {
@@ -44,11 +44,6 @@ export const OWN = -1;
 
 /** States of the request slot. Bit 0: the engine has to answer. */
 export const Slot = { DONE: 2, PENDING: 1, PENDING_ASLEEP: 3 } as const;
-
-/** Bits of an interrupt word; the rest of it counts deliveries. */
-const MASKED = 1;
-const PENDING = 2;
-const ONE_DELIVERY = 4;
 
 // Bits of the call word, the one word that the engine looks at: who calls, and whether it must be woken to hear it.
 const ASLEEP = 1 << 31;
@@ -89,6 +84,7 @@ export class Channel {
   readonly value: BigUint64Array;
   readonly counters: Float64Array;
   readonly text: Uint8Array;
+  readonly interrupts: InterruptWords;
   /** The engine's memo that {@link take} found calls in channels of virtual functions. */
   virtualCalled = false;
   /** The channel that the engine sleeps on, for one of a virtual function. */
@@ -98,7 +94,6 @@ export class Channel {
   private readonly bitmapWords: number;
   /** log2 of the contexts in a chunk: 5 up to 896 contexts, 12 for 65,536. */
   private readonly chunkShift: number;
-  private readonly interrupts: number;
 
   constructor(shape: ChannelShape, buffer?: SharedArrayBuffer, primary?: Channel) {
     this.primary = primary;
@@ -111,8 +106,8 @@ export class Channel {
     this.chunkShift = Math.max(5, Math.ceil(Math.log2(contexts / CHUNKS)));
     this.bitmap = CALL + 1;
     const values = CALL + lines(1 + this.bitmapWords);
-    this.interrupts = values + lines(contexts * 2);
-    const byteLength = (this.interrupts + shape.vectors * LINE) * 4;
+    const interrupts = values + lines(contexts * 2);
+    const byteLength = (interrupts + shape.vectors * VECTOR_WORDS) * 4;
     if (buffer && buffer.byteLength !== byteLength) {
       throw new ArgumentError(`the channel has ${buffer.byteLength} bytes, its shape asks for ${byteLength}`, {
         hint: 'both threads must run the same version of sdxi: build again (npm run build)',
@@ -121,6 +116,7 @@ export class Channel {
     this.buffer = buffer ?? new SharedArrayBuffer(byteLength);
     this.shape = shape;
     this.words = new Int32Array(this.buffer);
+    this.interrupts = new InterruptWords(this.words, interrupts, shape.vectors);
     this.value = new BigUint64Array(this.buffer, (SLOT + 4) * 4, 1);
     this.numbers = new Float64Array(this.buffer, (SLOT + 6) * 4, 5);
     this.text = new Uint8Array(this.buffer, TEXT * 4, TEXT_BYTES);
@@ -163,7 +159,7 @@ export class Channel {
   private wakeUsers(): void {
     Atomics.notify(this.words, SLOT);
     Atomics.notify(this.words, LOCK);
-    for (let v = 0; v < this.shape.vectors; v++) Atomics.notify(this.words, this.interruptWord(v));
+    this.interrupts.wakeAll();
   }
 
   // ---- Calling the engine ----
@@ -230,84 +226,6 @@ export class Channel {
     const chunk = 1 << (context >>> this.chunkShift);
     // Called already: the engine takes the calls before the bitmap, so it will find the bit.
     if ((Atomics.load(words, CALL) & (chunk | ASLEEP)) !== chunk) this.call(chunk);
-  }
-
-  // ---- Interrupts ----
-  // One word per vector: bit 0 masked, bit 1 pending, and above them the deliveries modulo 2^30, so that delivering and
-  // masking cannot pass each other. A second word counts how often the top bit of the first changed: with it the count is
-  // exact modulo 2^32. A third word counts sleepers, because notify() costs more than all the rest.
-
-  /** Dword to wait on for deliveries of a vector. It also changes when the vector is masked or becomes pending. */
-  interruptWord(vector: number): number {
-    return this.interrupts + vector * LINE;
-  }
-
-  /** An interrupt of the function. */
-  raise(vector: number): void {
-    const { words } = this;
-    const at = this.interruptWord(vector);
-    for (;;) {
-      const old = words[at]; // the exchange says whether it still holds
-      if ((old & MASKED) === 0) {
-        const next = (old + ONE_DELIVERY) | 0;
-        if (Atomics.compareExchange(words, at, old, next) !== old) continue;
-        this.delivered(at, old, next);
-        return;
-      } else if (Atomics.compareExchange(words, at, old, old | PENDING) === old) {
-        // Exchanged even if it was pending: whoever unmasks after that also sees what the interrupt announces.
-        return;
-      }
-    }
-  }
-
-  mask(vector: number): void {
-    Atomics.or(this.words, this.interruptWord(vector), MASKED);
-  }
-
-  unmask(vector: number): void {
-    const { words } = this;
-    const at = this.interruptWord(vector);
-    for (;;) {
-      const old = Atomics.load(words, at);
-      if ((old & MASKED) === 0) return;
-      const next = ((old & ~(MASKED | PENDING)) + ((old & PENDING) !== 0 ? ONE_DELIVERY : 0)) | 0;
-      if (Atomics.compareExchange(words, at, old, next) !== old) continue;
-      if ((old & PENDING) !== 0) this.delivered(at, old, next);
-      return;
-    }
-  }
-
-  pending(vector: number): boolean {
-    return (Atomics.load(this.words, this.interruptWord(vector)) & PENDING) !== 0;
-  }
-
-  /** Deliveries so far, modulo 2^32. */
-  count(vector: number): number {
-    const { words } = this;
-    const at = this.interruptWord(vector);
-    for (;;) {
-      const crossings = Atomics.load(words, at + 1);
-      const word = Atomics.load(words, at);
-      if (Atomics.load(words, at + 1) !== crossings) continue;
-      // The parity of the crossings is the top bit of the word, unless whoever crossed has not written it down yet.
-      const passed = (crossings & 1) === word >>> 31 ? crossings : crossings + 1;
-      return (((passed >>> 1) << 30) | (word >>> 2)) >>> 0;
-    }
-  }
-
-  /** All vectors as at power-on: nothing masked, nothing pending; counts stay. */
-  resetInterrupts(): void {
-    for (let v = 0; v < this.shape.vectors; v++) Atomics.and(this.words, this.interruptWord(v), ~(MASKED | PENDING));
-  }
-
-  /** From now on (`by` = 1) or no longer (`by` = -1) deliveries of the vector notify its word. */
-  listen(vector: number, by: 1 | -1): void {
-    Atomics.add(this.words, this.interruptWord(vector) + 2, by);
-  }
-
-  private delivered(at: number, old: number, next: number): void {
-    if ((old ^ next) < 0) Atomics.add(this.words, at + 1, 1);
-    if (Atomics.load(this.words, at + 2) > 0) Atomics.notify(this.words, at);
   }
 
   // ---- Request slot ----

@@ -3,8 +3,8 @@ import { CAN_SPIN, relax } from '../../memory/spin.js';
 import { BAR0_BYTES } from '../../spec/limits.js';
 import type { WaitOptions } from '../bus.js';
 import { checkDoorbellValue, checkOffset, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
+import { sleepOnInterrupts } from '../sleep.js';
 import { Channel, type ChannelShape, Life, Op, Slot } from './channel.js';
-import { sleepOnChannel } from './sleep.js';
 
 /** All that another thread needs to reach the same function: may be posted to a worker. */
 export interface EmbeddedShare extends ChannelShape {
@@ -123,26 +123,26 @@ export class EmbeddedClient {
   interruptCount(vector: number): number {
     this.check();
     checkVector(vector, this.vectors);
-    return this.channel.count(vector);
+    return this.channel.interrupts.count(vector);
   }
 
   /** From its return on no delivery of the vector is counted. */
   maskInterrupt(vector: number): void {
     this.check();
     checkVector(vector, this.vectors);
-    this.channel.mask(vector);
+    this.channel.interrupts.mask(vector);
   }
 
   unmaskInterrupt(vector: number): void {
     this.check();
     checkVector(vector, this.vectors);
-    this.channel.unmask(vector);
+    this.channel.interrupts.unmask(vector);
   }
 
   interruptPending(vector: number): boolean {
     this.check();
     checkVector(vector, this.vectors);
-    return this.channel.pending(vector);
+    return this.channel.interrupts.pending(vector);
   }
 
   // ---- Waiting ----
@@ -155,7 +155,7 @@ export class EmbeddedClient {
     const alone = this.waiting === 0;
     this.waiting++;
     try {
-      await sleepOnChannel(this.channel, this, condition, options, alone);
+      await sleepOnInterrupts(this.channel.interrupts, this, condition, options, alone);
     } finally {
       this.waiting--;
     }

@@ -54,8 +54,7 @@ interface End {
 }
 
 function portsOf({ channel, memory }: End): FunctionPorts {
-  const { vectors } = channel.shape;
-  return { memory: memory.spaces, interrupts: { vectors, raise: (vector) => channel.raise(vector) } };
+  return { memory: memory.spaces, interrupts: channel.interrupts };
 }
 
 class Engine {
@@ -187,7 +186,7 @@ class Engine {
         break;
       case Op.RESET:
         fn.reset();
-        for (const engine of [this, ...this.virtual]) engine.channel.resetInterrupts();
+        for (const engine of [this, ...this.virtual]) engine.channel.interrupts.reset();
         break;
       case Op.PUBLISH:
         this.publish();

@@ -11,11 +11,11 @@ import { BAR0_BYTES, bar2Bytes, doorbellStride } from '../../spec/limits.js';
 import type { FunctionSnapshot } from '../../spec/snapshot.js';
 import type { Bus, MapRequest, WaitOptions } from '../bus.js';
 import { checkDoorbellValue, checkOffset, checkRange, checkRegisterValue, checkSpin, checkVector, checkWait } from '../checks.js';
+import { POLL_MS, TIMER_MS } from '../sleep.js';
 import { type Snapshotting, stoppedOnly } from '../snapshot.js';
 import { EngineMemory, mapNumbers } from './engine-memory.js';
 import { inlineFabric, releaseInlineFabric } from './fabric/hub.js';
 import { type EmbeddedOptions, embeddedSettings, faultsWhileOpen, memberUri } from './options.js';
-import { POLL_MS, TIMER_MS } from './sleep.js';
 import { Vectors } from './vectors.js';
 
 /** Turns between two looks at a condition. */

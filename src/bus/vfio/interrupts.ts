@@ -1,100 +1,83 @@
-import { setImmediate as nextTurn, setTimeout as pauseFor } from 'node:timers/promises';
-import { AbortError, SdxiError, TimeoutError } from '../../errors.js';
-import { createEventfd, drainEventfd } from '../../native/eventfd.js';
+import { SdxiError } from '../../errors.js';
+import { createEventfd } from '../../native/eventfd.js';
 import { closeFd } from '../../native/libc.js';
-import type { WaitOptions } from '../bus.js';
+import type { InterruptWords } from '../interrupt-words.js';
+import { EventWatch } from '../watch/event-watch.js';
 import type { VfioDevice } from './device.js';
 import { failed } from './errno.js';
 import { PciIrq } from './uapi.js';
 import type { VfioSettings } from './uri.js';
 
-/** MSI-X vectors of one function, each an event counter of the kernel. */
+/** Events of a device that end it for its user, and what they mean. */
+const ENDINGS = [
+  { index: PciIrq.REQ, reason: 'the kernel wants it back (unbound, or unplugged)' },
+  { index: PciIrq.ERR, reason: 'it reported an uncorrectable error' },
+] as const;
+
+/**
+ * The interrupts of one function: its MSI-X vectors, each an event counter of the kernel that a thread watches, and the events that end it.
+ * Masks are software's: VFIO lets nobody mask a vector of MSI-X.
+ */
 export class Interrupts {
   readonly vectors: number;
+  readonly watch: EventWatch;
   private readonly device: VfioDevice;
-  private readonly fds: number[];
-  private readonly counts: number[];
-  private readonly masked = new Set<number>();
-  private readonly waiting = new Set<number>();
+  private readonly endings: readonly { readonly index: number; readonly fd: number }[];
 
-  static async open(device: VfioDevice, { vectors: wanted, address }: VfioSettings, _lost: (why: string) => never): Promise<Interrupts> {
+  /** @throws SdxiError ERR_SDXI_UNSUPPORTED for a device with fewer than two vectors; SystemError when there are no descriptors left */
+  static async open(device: VfioDevice, { uri, address, vectors: wanted }: VfioSettings): Promise<Interrupts> {
     const there = device.interrupts(PciIrq.MSIX);
-    if (there < 2) {
-      throw new SdxiError('ERR_SDXI_UNSUPPORTED', `${address} has ${there} vectors of MSI-X, and SDXI needs two`, { hint: 'see lspci -v' });
+    if (there < 2) throw tooFew(address, there, 'see lspci -v: the function has to have a working MSI-X capability');
+    const endings = ENDINGS.filter(({ index }) => device.interrupts(index) > 0).map((ending) => ({ ...ending, fd: createEventfd() }));
+    let watch: EventWatch | undefined;
+    try {
+      const lost = endings.map(({ fd, reason }) => ({ fd, on: 'input', reason }) as const);
+      watch = EventWatch.start({ uri, vectors: Math.min(there, wanted ?? there), lost });
+      const vectors = connect(device, watch.fds, address);
+      for (const { index, fd } of endings) device.signal(index, [fd]);
+      return new Interrupts(device, watch, vectors, endings);
+    } catch (error) {
+      await watch?.close();
+      for (const { fd } of endings) closeFd(fd);
+      throw error;
     }
-    const fds: number[] = [];
-    let count = Math.min(there, wanted ?? there);
-    for (let i = 0; i < count; i++) fds.push(createEventfd());
-    const result = device.signal(PciIrq.MSIX, fds);
-    if (result > 0) {
-      count = result;
-      for (const fd of fds.splice(count)) closeFd(fd);
-      const again = device.signal(PciIrq.MSIX, fds);
-      if (again !== 0) throw failed('VFIO_DEVICE_SET_IRQS', again, 'see dmesg');
-    } else if (result < 0) throw failed('VFIO_DEVICE_SET_IRQS', result, 'see dmesg');
-    return new Interrupts(device, fds);
   }
 
-  private constructor(device: VfioDevice, fds: number[]) {
+  private constructor(device: VfioDevice, watch: EventWatch, vectors: number, endings: readonly { index: number; fd: number }[]) {
     this.device = device;
-    this.fds = fds;
-    this.vectors = fds.length;
-    this.counts = fds.map(() => 0);
+    this.watch = watch;
+    this.vectors = vectors;
+    this.endings = endings;
   }
 
-  private take(vector: number): void {
-    const n = drainEventfd(this.fds[vector] as number);
-    if (n === 0) return;
-    if (this.masked.has(vector)) this.waiting.add(vector);
-    else this.counts[vector] = ((this.counts[vector] as number) + n) >>> 0;
+  get words(): InterruptWords {
+    return this.watch.words;
   }
 
-  count(vector: number): number {
-    this.take(vector);
-    return this.counts[vector] as number;
-  }
-
-  mask(vector: number): void {
-    this.take(vector);
-    this.masked.add(vector);
-  }
-
-  unmask(vector: number): void {
-    this.take(vector);
-    if (this.masked.delete(vector) && this.waiting.delete(vector)) this.counts[vector] = ((this.counts[vector] as number) + 1) >>> 0;
-  }
-
-  pending(vector: number): boolean {
-    this.take(vector);
-    return this.waiting.has(vector);
-  }
-
-  reset(): void {
-    for (let v = 0; v < this.vectors; v++) this.take(v);
-    this.masked.clear();
-    this.waiting.clear();
-  }
-
-  async wait(condition: () => boolean, { what, timeoutMs, signal }: WaitOptions, check: () => void): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
-    const start = performance.now();
-    for (;;) {
-      check();
-      if (signal?.aborted) throw new AbortError(what, { cause: signal.reason });
-      if (condition()) return;
-      const now = performance.now();
-      if (now >= deadline) throw new TimeoutError(what, timeoutMs);
-      if (now < start + 0.2) await nextTurn();
-      else await pauseFor(1);
-    }
-  }
-
-  ref(): void {}
-  unref(): void {}
-  wake(): void {}
-
+  /** Nothing is signalled from here on. The device is still open. */
   async close(): Promise<void> {
-    this.device.silence(PciIrq.MSIX);
-    for (const fd of this.fds.splice(0)) closeFd(fd);
+    for (const index of [PciIrq.MSIX, ...this.endings.map((ending) => ending.index)]) this.device.silence(index);
+    await this.watch.close();
+    for (const { fd } of this.endings) closeFd(fd);
   }
+}
+
+/** Asks for as many vectors as there are counters; where the kernel has fewer, it says how many, and is asked for these. */
+function connect(device: VfioDevice, fds: readonly number[], address: string): number {
+  let count = fds.length;
+  for (;;) {
+    const available = device.signal(PciIrq.MSIX, fds.slice(0, count));
+    if (available === 0) return count;
+    if (available < 0) throw failed('VFIO_DEVICE_SET_IRQS', available, 'the kernel would not set up MSI-X: see dmesg');
+    if (available < 2) throw tooFew(address, available, 'the kernel has no more: close other devices');
+    // It answers less each time, or it would never end.
+    count = Math.min(available, count - 1);
+  }
+}
+
+function tooFew(address: string, vectors: number, hint: string): SdxiError {
+  return new SdxiError('ERR_SDXI_UNSUPPORTED', `${address} has ${vectors} interrupt vectors, and a function of SDXI needs 2`, {
+    hint,
+    fields: { function: address, vectors },
+  });
 }

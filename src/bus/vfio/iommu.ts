@@ -37,8 +37,8 @@ export function wholePages(iova: number, byteLength: number, pageBytes: number):
 
 export class Iommu {
   readonly info: IommuInfo;
-  /** Pages that are mapped now, each time that they are. */
-  mappedBytes = 0;
+  /** Mappings that were made and not taken back. */
+  private mappings = 0;
   private readonly host: Host;
   private readonly container: number;
   private readonly locked: LockedMemory;
@@ -71,7 +71,7 @@ export class Iommu {
     view.setBigUint64(24, BigInt(mapping.byteLength), true);
     const result = this.host.ioctl(this.container, Vfio.IOMMU_MAP_DMA, bytes);
     if (result < 0) throw this.refused(mapping, result);
-    this.mappedBytes += mapping.byteLength;
+    this.mappings++;
   }
 
   /** Takes exactly what was mapped. Returns when the IOMMU has forgotten it. @throws SdxiError ERR_SDXI_MAPPING when that was not there */
@@ -84,7 +84,7 @@ export class Iommu {
     const result = this.host.ioctl(this.container, Vfio.IOMMU_UNMAP_DMA, bytes);
     const gone = result < 0 ? 0n : view.getBigUint64(16, true);
     if (gone === BigInt(byteLength)) {
-      this.mappedBytes -= byteLength;
+      this.mappings--;
       return;
     }
     const why = result < 0 ? errnoName(result) : `${gone} bytes were`;
@@ -97,7 +97,8 @@ export class Iommu {
   /** Before the kernel says EINVAL, which could mean anything. */
   private checkAddresses({ iova, byteLength, access }: IommuMapping): void {
     const last = BigInt(iova) + BigInt(byteLength) - 1n;
-    const { ranges } = this.info;
+    const { ranges, mappingsLeft } = this.info;
+    if (mappingsLeft !== undefined && this.mappings >= mappingsLeft) throw tooMany({ iova, byteLength });
     if (access !== Access.READ && access !== Access.WRITE && access !== Access.READ_WRITE) {
       throw refuse({ iova, byteLength }, `there is no access ${String(access)}`, 'access is READ, WRITE or READ_WRITE');
     }
@@ -122,11 +123,7 @@ export class Iommu {
         return refuse(place, 'not enough memory, or locked memory', `${state}: raise it (ulimit -l, LimitMEMLOCK=), or map less`);
       }
       case ENOSPC:
-        return refuse(
-          place,
-          'there are too many mappings',
-          'map larger pieces, or raise the limit: modprobe vfio_iommu_type1 dma_entry_limit=…',
-        );
+        return tooMany(place);
       case EFAULT:
         return refuse(place, `the memory at ${hex(address)} cannot be pinned`, 'only ordinary memory and files in memory can be mapped');
       case EINVAL:
@@ -145,6 +142,10 @@ const hex = (value: number | bigint) => `0x${value.toString(16)}`;
 
 function refuse({ iova, byteLength }: PageRange, why: string, hint: string): SdxiError {
   return new SdxiError('ERR_SDXI_MAPPING', `cannot map memory at ${hex(iova)}: ${why}`, { hint, fields: { iova, byteLength } });
+}
+
+function tooMany(place: PageRange): SdxiError {
+  return refuse(place, 'there are too many mappings', 'map larger pieces, or raise the limit: modprobe vfio_iommu_type1 dma_entry_limit=…');
 }
 
 /** Asks once for the size of the answer, and then for the answer. */

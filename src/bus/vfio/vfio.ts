@@ -46,7 +46,6 @@ export class VfioBus implements Bus {
   private readonly held = new MappingLedger<Held>();
   /** Read before each doorbell: on arm64 a load-acquire keeps it behind the stores that it announces. */
   private readonly order = new Int32Array(1);
-  private gone?: string;
   private closing?: Promise<void>;
 
   /**
@@ -61,7 +60,7 @@ export class VfioBus implements Bus {
     const parts: Partial<Parts> = {};
     try {
       const lose = (why: string): never => {
-        parts.bus?.markLost(why);
+        parts.interrupts?.watch.fail(why);
         throw lostError(uri, why);
       };
       const device = new VfioDevice(host, files.device, lose);
@@ -70,10 +69,9 @@ export class VfioBus implements Bus {
       parts.registers = openBar(host, device, 'BAR 0', PciRegion.BAR0, BAR0_BYTES, settings);
       parts.doorbells = openBar(host, device, 'BAR 2', PciRegion.BAR2, 8, settings);
       if (parts.registers.read(Reg.VERSION) === NOBODY) lose('its registers read all ones');
-      parts.interrupts = await Interrupts.open(device, settings, lose);
+      parts.interrupts = await Interrupts.open(device, settings);
       const { registers, doorbells, interrupts } = parts;
-      parts.bus = new VfioBus({ settings, host, files, device, iommu, registers, doorbells, interrupts, group: found.group });
-      return parts.bus;
+      return new VfioBus({ settings, host, files, device, iommu, registers, doorbells, interrupts, group: found.group });
     } catch (error) {
       await parts.interrupts?.close();
       parts.doorbells?.close();
@@ -140,9 +138,8 @@ export class VfioBus implements Bus {
   /** All ones may be the value of a register; VERSION never is. @throws BusLostError */
   private suspect(): void {
     if (this.registers.read(Reg.VERSION) !== NOBODY) return;
-    const why = this.device.present ? 'its registers read all ones' : 'it was removed';
-    this.markLost(why);
-    throw lostError(this.uri, why);
+    this.interrupts.watch.fail(this.device.present ? 'its registers read all ones' : 'it was removed');
+    this.check();
   }
 
   // ---- Memory
@@ -169,23 +166,23 @@ export class VfioBus implements Bus {
 
   interruptCount(vector: number): number {
     this.checkVector(vector);
-    return this.interrupts.count(vector);
+    return this.interrupts.words.count(vector);
   }
 
   /** Software's: VFIO does not let user space mask a vector of MSI-X. From its return on no delivery is counted. */
   maskInterrupt(vector: number): void {
     this.checkVector(vector);
-    this.interrupts.mask(vector);
+    this.interrupts.words.mask(vector);
   }
 
   unmaskInterrupt(vector: number): void {
     this.checkVector(vector);
-    this.interrupts.unmask(vector);
+    this.interrupts.words.unmask(vector);
   }
 
   interruptPending(vector: number): boolean {
     this.checkVector(vector);
-    return this.interrupts.pending(vector);
+    return this.interrupts.words.pending(vector);
   }
 
   private checkVector(vector: number): void {
@@ -199,7 +196,7 @@ export class VfioBus implements Bus {
   async wait(condition: () => boolean, options: WaitOptions): Promise<void> {
     this.check();
     checkWait(condition, options, this.vectors);
-    if (!condition()) await this.interrupts.wait(condition, options, () => this.check());
+    await this.interrupts.watch.wait(condition, options);
   }
 
   /** @see Bus.spin */
@@ -214,11 +211,11 @@ export class VfioBus implements Bus {
   }
 
   ref(): void {
-    this.interrupts.ref();
+    this.interrupts.watch.ref();
   }
 
   unref(): void {
-    this.interrupts.unref();
+    this.interrupts.watch.unref();
   }
 
   // ---- The end
@@ -232,20 +229,14 @@ export class VfioBus implements Bus {
     this.check();
     this.device.reset();
     this.device.enable();
-    this.interrupts.reset();
+    this.interrupts.words.reset();
     if (this.registers.read(Reg.VERSION) === NOBODY) this.suspect();
-  }
-
-  /** Nothing can be reached any more: waits and calls say why. */
-  private markLost(why: string): void {
-    this.gone ??= why;
-    this.interrupts.wake();
   }
 
   /** @throws ClosedError, BusLostError */
   private check(): void {
     if (this.closing) throw new ClosedError(this.uri);
-    if (this.gone !== undefined) throw lostError(this.uri, this.gone);
+    this.interrupts.watch.check();
   }
 
   /** The kernel resets the function when the last of its files is closed, and only then is its memory given back. */
@@ -271,10 +262,9 @@ interface Parts {
   registers: Bar;
   doorbells: Bar;
   interrupts: Interrupts;
-  bus: VfioBus;
 }
 
-interface Opened extends Omit<Parts, 'bus'> {
+interface Opened extends Parts {
   readonly settings: VfioSettings;
   readonly host: Host;
   readonly files: VfioFiles;

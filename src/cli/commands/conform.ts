@@ -27,6 +27,7 @@ interface ConformOptions {
   list?: boolean;
   strict?: boolean;
   timeout: number;
+  totalTimeout: number;
   junit?: string;
   tap?: boolean;
   verbose?: boolean;
@@ -50,6 +51,7 @@ export const conformCommand: CommandModule = (program, terminal, done) => {
     .option('--list', 'print the checks, run none')
     .option('--strict', 'deviations from decisions of the reference are failures')
     .option('--timeout <ms>', 'for each answer of the function', integerIn(1, 2 ** 31 - 1), 1000)
+    .option('--total-timeout <ms>', 'for everything; checks that are left then are reported as not run', integerIn(1, 2 ** 31 - 1), 120_000)
     .option('--junit <file>', 'write the report as JUnit XML, too')
     .option('--tap', 'print the report as TAP')
     .addOption(
@@ -107,6 +109,7 @@ async function run(terminal: Terminal, uri: string, options: ConformOptions): Pr
         only: options.only,
         strict: options.strict,
         timeoutMs: options.timeout,
+        totalTimeoutMs: options.totalTimeout,
         signal,
         onCheck: () => bar?.update(++checked, total),
       }),

@@ -57,6 +57,7 @@ export class ModelHost implements Host {
   readonly fn: InlineBus;
   viable = true;
   canReset = true;
+  mappingsLeft = 65535;
   vectorsAvailable = Number.POSITIVE_INFINITY;
   ranges: [bigint, bigint][] = [
     [0n, 0xfedf_ffffn],
@@ -209,7 +210,7 @@ export class ModelHost implements Host {
     }
     view.setUint16(next, 3, true);
     view.setUint16(next + 2, 1, true);
-    view.setUint32(next + 8, 65535 - this.mapped.size, true);
+    view.setUint32(next + 8, this.mappingsLeft - this.mapped.size, true);
     return 0;
   }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { admit } from '../../../src/bus/vfio/admission.js';
 import { closeFiles, openFunction } from '../../../src/bus/vfio/group.js';
+import { listVfio } from '../../../src/bus/vfio/list.js';
 import { vfioSettings } from '../../../src/bus/vfio/uri.js';
 import type { SdxiError } from '../../../src/errors.js';
 import { type ModelFunction, ModelHost } from './model.js';
@@ -169,5 +170,35 @@ describe('a PCI function that cannot be opened says why, and what helps', () => 
     closeFiles(machine, files);
     expect(machine.open_.size).toBe(0);
     expect(thrown(() => machine.close(files.device)).message).toContain('closed twice');
+  });
+});
+
+describe('what there is', () => {
+  it('is listed with what has to be done first, and nothing is opened', () => {
+    const machine = host([
+      { address: ADDRESS, driver: 'vfio-pci', group: 7 },
+      { address: '0000:c4:00.2', driver: 'sdxi', group: 8 },
+      { address: '0000:c4:00.3' },
+      { address: '0000:00:1f.0', classCode: 0x060100, group: 1 },
+    ]);
+    mkdirSync(join(machine.dev, 'vfio'), { recursive: true });
+    writeFileSync(join(machine.dev, 'vfio/vfio'), '');
+    const withoutGroup = listVfio(machine);
+    writeFileSync(join(machine.dev, 'vfio/7'), '');
+    expect(listVfio(machine)).toEqual([
+      { uri: `vfio:${ADDRESS}`, description: 'PCI function 1e5d:5d01, driver vfio-pci, IOMMU group 7', hint: undefined },
+      {
+        uri: 'vfio:0000:c4:00.2',
+        description: 'PCI function 1e5d:5d01, driver sdxi, IOMMU group 8',
+        hint: expect.stringContaining('driver/unbind'),
+      },
+      {
+        uri: 'vfio:0000:c4:00.3',
+        description: 'PCI function 1e5d:5d01, no driver, no IOMMU group',
+        hint: expect.stringContaining('iommu'),
+      },
+    ]);
+    expect(withoutGroup[0]?.hint).toContain('/vfio/7 cannot be opened (ENOENT)');
+    expect(machine.open_.size).toBe(0);
   });
 });

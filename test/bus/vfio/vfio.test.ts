@@ -5,6 +5,7 @@ import { SdxiDriver } from '../../../src/driver/index.js';
 import type { SdxiError } from '../../../src/errors.js';
 import { Access } from '../../../src/memory/address-space.js';
 import { allocateRegion, pinRegion, type Region } from '../../../src/memory/region.js';
+import { signalEventfd } from '../../../src/native/eventfd.js';
 import { dmatest } from '../../../src/offload/dmatest.js';
 import { closeAll, openLanes } from '../../../src/offload/lane.js';
 import { Reg } from '../../../src/spec/index.js';
@@ -109,6 +110,11 @@ describe('vectors of a vfio: bus', () => {
     expect([bus.vectors, host.eventfds.get(2)?.length]).toEqual([5, 5]);
   });
 
+  it('are two at least', async () => {
+    await expect(start((one) => Object.assign(one, { vectorsAvailable: 1 }))).rejects.toMatchObject({ code: 'ERR_SDXI_UNSUPPORTED' });
+    expect(hosts[0]?.open_.size).toBe(0);
+  });
+
   it('count their deliveries, and end a wait', async () => {
     const { bus } = await start(wide);
     const driver = new MiniDriver(bus);
@@ -207,6 +213,19 @@ describe('memory of a vfio: bus', () => {
     bus.map({ iova: 0x5000_0000, region: allocateRegion(4096), access: Access.READ });
   });
 
+  it('the number of mappings has a limit, which is not passed', async () => {
+    const { host, bus } = await start((one) => Object.assign(one, { mappingsLeft: 2 }));
+    const region = allocateRegion(3 * 4096);
+    const map = (page: number) =>
+      bus.map({ iova: 0x5000_0000 + page * 4096, region, offset: page * 4096, byteLength: 4096, access: Access.READ });
+    map(0);
+    map(1);
+    expect(thrown(() => map(2))).toMatchObject({ code: 'ERR_SDXI_MAPPING', hint: expect.stringContaining('dma_entry_limit') });
+    expect(host.mapped.size).toBe(2);
+    bus.unmap(0x5000_0000, 4096);
+    map(2);
+  });
+
   it('the limit of locked memory is looked at first, unless none holds', async () => {
     const limits = 'Max locked memory         65536                65536                bytes\n';
     const { host, bus } = await start((one) => {
@@ -257,6 +276,19 @@ describe('a vfio: function that goes away', () => {
       () => bus.reset(),
     ])
       expect(thrown(call).code).toBe('ERR_SDXI_BUS_LOST');
+  });
+
+  it.each([
+    ['wants it back', 4, 'wants it back'],
+    ['says that it failed', 3, 'uncorrectable'],
+  ])('and of which the kernel %s is lost at once, without a call', async (_, index, reason) => {
+    const { host, bus } = await start();
+    const waiting = bus.wait(() => false, { what: 'ever', timeoutMs: 10_000, vector: 1, mode: 'interrupt' });
+    const [fd] = host.eventfds.get(index) ?? [];
+    signalEventfd(fd as number);
+    await expect(waiting).rejects.toMatchObject({ code: 'ERR_SDXI_BUS_LOST', message: expect.stringContaining(reason) });
+    await bus.close();
+    expect(host.open_.size).toBe(0);
   });
 
   it('all ones in a register that may hold them are a value', async () => {

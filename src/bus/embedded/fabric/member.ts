@@ -26,7 +26,7 @@ export class EmbeddedMember implements MemberEnd {
     this.index = index;
     this.caches = caches;
     this.channel = channel;
-    this.interrupts = { vectors: shape.vectors, raise: (vector) => channel.raise(vector) };
+    this.interrupts = channel.interrupts;
   }
 
   get memory(): AddressSpaces {

@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn, setTimeout as pauseFor } from 'node:timers/promises';
-import { AbortError, TimeoutError } from '../../errors.js';
-import { CAN_SPIN, relax } from '../../memory/spin.js';
-import type { WaitOptions } from '../bus.js';
-import type { Channel } from './channel.js';
+import { AbortError, TimeoutError } from '../errors.js';
+import { CAN_SPIN, relax } from '../memory/spin.js';
+import type { WaitOptions } from './bus.js';
+import type { InterruptWords } from './interrupt-words.js';
 
 /** A lone wait looks so long without letting go of the thread: a hot round trip ends within. */
 export const SPIN_MS = 0.005;
@@ -35,18 +35,18 @@ export interface Sleeper {
 }
 
 /**
- * The one way to wait for an engine thread: spin, poll, sleep, each longer than the one before.
+ * The one way to wait for what a function does: spin, poll, sleep, each longer than the one before.
  * @param alone whether this is the only wait of its bus: several would spin one after the other
  */
-export async function sleepOnChannel(
-  channel: Channel,
+export async function sleepOnInterrupts(
+  interrupts: InterruptWords,
   bus: Sleeper,
   condition: () => boolean,
   options: WaitOptions,
   alone: boolean,
 ): Promise<void> {
   const { what, timeoutMs, signal, vector, mode = 'adaptive' } = options;
-  const { words } = channel;
+  const { words } = interrupts;
   if (signal?.aborted) throw new AbortError(what, { cause: signal.reason });
   const start = performance.now();
   const deadline = start + timeoutMs;
@@ -58,7 +58,7 @@ export async function sleepOnChannel(
     } while (performance.now() < until);
   }
   let pollUntil = mode === 'interrupt' ? start : start + (mode === 'polled' ? POLL_LONG_MS : POLL_MS);
-  const word = vector === undefined || mode === 'polled' ? -1 : channel.interruptWord(vector);
+  const word = vector === undefined || mode === 'polled' ? -1 : interrupts.word(vector);
   const wake = () => Atomics.notify(words, word);
   let listening = false;
   try {
@@ -78,9 +78,9 @@ export async function sleepOnChannel(
       } else if (word < 0) {
         await pauseFor(Math.min(TIMER_MS, deadline - now));
       } else if (!listening) {
-        // The engine notifies only who listens, so look once more before sleeping.
+        // Deliveries notify only who listens, so look once more before sleeping.
         listening = true;
-        channel.listen(vector as number, 1);
+        interrupts.listen(vector as number, 1);
         bus.ref();
         signal?.addEventListener('abort', wake);
       } else {
@@ -93,7 +93,7 @@ export async function sleepOnChannel(
     if (listening) {
       signal?.removeEventListener('abort', wake);
       bus.unref();
-      channel.listen(vector as number, -1);
+      interrupts.listen(vector as number, -1);
     }
   }
 }

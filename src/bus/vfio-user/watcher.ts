@@ -1,0 +1,38 @@
+/** Entry of the thread that watches a connection's event counters, and answers the server's accesses while its user does something else. */
+import { workerData } from 'node:worker_threads';
+import { BusLostError } from '../../errors.js';
+import { Poll } from '../../native/socket.js';
+import { runWatch, type Served, type WatchData } from '../watch/loop.js';
+import { Link } from './link.js';
+import { SharedLink } from './shared.js';
+
+/** What the thread is told besides. */
+export interface LinkData {
+  readonly socket: number;
+  readonly link: SharedArrayBuffer;
+  readonly timeoutMs: number;
+}
+
+/** How long the thread waits for the socket: its user has it for the length of a request. */
+const LOCK_MS = 5;
+
+const data = workerData as WatchData<LinkData>;
+const { socket, link: buffer, timeoutMs } = data.own;
+const shared = new SharedLink(buffer);
+const link = new Link(socket, shared, (reason) => new BusLostError(reason));
+
+const served: Served = {
+  fd: socket,
+  // Replies are for whoever has asked: without such memory there is nothing here to read.
+  wanted: () => (shared.grants > 0 ? Poll.IN : 0),
+  serve: () => {
+    if (!shared.acquire(LOCK_MS)) return;
+    try {
+      link.attend(timeoutMs);
+    } finally {
+      shared.release();
+    }
+  },
+};
+
+runWatch(data, served);
