@@ -1,6 +1,6 @@
 /**
- * Every command of the vfio-user protocol, right and wrong. What is wrong gets the errno that the protocol document names (or the decision
- * of docs/vfio-user.md where it names none), changes nothing, leaves a line in the log and no descriptor, and the connection goes on.
+ * Every command of the vfio-user protocol, right and wrong. What is wrong gets the errno that the protocol document names (EINVAL where it
+ * names none and nothing else fits better), changes nothing, leaves a line in the log and no descriptor, and the connection goes on.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { closeFd } from '../../src/native/libc.js';
 import { Errno } from '../../src/native/socket.js';
 import { Command, encodeVersion, Flag, MAX_DATA_XFER, MAX_MESSAGE, MapFlag, Region } from '../../src/vfio-user/messages.js';
-import { message, Oddities, openFiles, until, Wire } from './hostile.js';
+import { message, Oddities, openFiles, sendMany, until, Wire } from './hostile.js';
 import { body, PROPOSED, type RawClient } from './raw.js';
 import { type Rig, startServer } from './rig.js';
 
@@ -281,6 +281,13 @@ describe('DMA_MAP, of too much', () => {
     const raw = new Wire(client.connection.fd);
     for (let i = 0; i < 16; i++) raw.send(wire.subarray(i, i + 1), new Array(16).fill(memory));
     raw.send(wire.subarray(16), []);
+    expect(client.answer(9)).toMatchObject({ errno: EINVAL });
+    await filesAre(files);
+  });
+
+  it('a write with more descriptors than can be taken is refused as well', async () => {
+    const files = openFiles();
+    sendMany(client.connection.fd, message({ id: 9, command: Command.DMA_MAP, body: mapBody() }), new Array(40).fill(memory));
     expect(client.answer(9)).toMatchObject({ errno: EINVAL });
     await filesAre(files);
   });
@@ -691,6 +698,63 @@ describe('MIG_DATA_READ and MIG_DATA_WRITE', () => {
       },
       { name: 'fewer bytes than it says', body: () => body(infoBody(12, 4), new Uint8Array(3)), errno: EINVAL, says: /3 bytes came/ },
     ]);
+  });
+});
+
+describe('states of migration', () => {
+  beforeAll(() => begin());
+  afterAll(end);
+  const [STOP, RUNNING, STOP_COPY, RESUMING] = [1, 2, 3, 4];
+  const setBody = (state: number, argsz = 16) => featureBody(argsz, 0x2_0002, body({ u32: state }, { u32: 0 }));
+  const go = (state: number) => client.request(Command.DEVICE_FEATURE, setBody(state)).errno;
+  const state = () => client.request(Command.DEVICE_FEATURE, featureBody(16, 0x1_0002)).body.readUInt32LE(8);
+  const put = (data: Uint8Array) => client.request(Command.MIG_DATA_WRITE, body(infoBody(8 + data.length, data.length), data)).errno;
+
+  refusals(Command.DEVICE_FEATURE, [
+    ...truncated(() => setBody(STOP), [8, 15], /too short/),
+    { name: 'an answer that there is no room for', body: () => setBody(STOP, 15), errno: EINVAL, says: /argsz/ },
+    ...[0, 5, 6, 7, 8, 0xffff_ffff].map((to) => ({
+      name: `state ${to}`,
+      body: () => setBody(to),
+      errno: EINVAL,
+      says: /there is no state/,
+    })),
+  ]);
+
+  it('a state is read in pieces, and taken over again; one that is none leads to ERROR, from which only a reset leads away', async () => {
+    expect([go(STOP_COPY), state()]).toEqual([0, STOP_COPY]);
+    const pieces: Uint8Array[] = [];
+    for (;;) {
+      const { errno, body: answer } = client.request(Command.MIG_DATA_READ, infoBody(1008, 1000));
+      expect([errno, answer.readUInt32LE(0)]).toEqual([0, answer.length]);
+      pieces.push(answer.subarray(8));
+      if (answer.readUInt32LE(4) < 1000) break;
+    }
+    expect([go(RESUMING), ...pieces.map(put), go(RUNNING), state()]).toEqual([0, ...pieces.map(() => 0), 0, RUNNING]);
+    const whole = Buffer.concat(pieces);
+    const wrong = [
+      bytes(''),
+      bytes('{'),
+      bytes('null'),
+      bytes('{"format":"sdxi-device/1"}'),
+      whole.subarray(0, whole.length / 2),
+      Buffer.concat([whole, whole]),
+    ];
+    for (const data of wrong) {
+      expect([go(RESUMING), put(data), go(STOP), state(), go(RUNNING)]).toEqual([0, 0, EINVAL, 0, Errno.EIO]);
+      expect([client.request(Command.DEVICE_RESET).errno, state()]).toEqual([0, RUNNING]);
+    }
+    client.enable();
+    expect(client.read(Region.CONFIG, 4, 1)[0]).toBe(6);
+  });
+
+  it('a state without end is not kept', () => {
+    expect(go(RESUMING)).toBe(0);
+    const piece = new Uint8Array(1 << 20);
+    const errnos = Array.from({ length: 66 }, () => put(piece));
+    expect(errnos.filter((errno) => errno === 0)).toHaveLength(64);
+    expect(errnos.at(-1)).toBe(28); // ENOSPC
+    expect(client.request(Command.DEVICE_RESET).errno).toBe(0);
   });
 });
 

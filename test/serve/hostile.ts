@@ -1,7 +1,10 @@
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { createEventfd } from '../../src/native/eventfd.js';
-import { closeFd, createMemfd } from '../../src/native/libc.js';
+import { foreign } from '../../src/native/koffi.js';
+import { addressOf, closeFd, createMemfd } from '../../src/native/libc.js';
 import { connectTo, Errno, Poll, Poller, SocketBuffer, socketPair } from '../../src/native/socket.js';
+
+const libc = foreign<{ sendmsg(fd: number, header: number, flags: number): number }>({ sendmsg: 'int64_t sendmsg(int, uintptr_t, int)' });
 
 /** Open files of this process, in which the server's threads run as well. */
 export const openFiles = (): number => readdirSync('/proc/self/fd').length;
@@ -98,6 +101,25 @@ export class Wire {
   close(): void {
     closeFd(this.fd);
   }
+}
+
+/** One write with more descriptors than a {@link SocketBuffer} has room for. */
+export function sendMany(fd: number, bytes: Uint8Array, fds: readonly number[]): void {
+  const content = new Uint8Array(new ArrayBuffer(bytes.length));
+  content.set(bytes);
+  const header = Buffer.alloc(4096);
+  const at = addressOf(header);
+  header.writeBigUInt64LE(BigInt(at + 56), 16);
+  header.writeBigUInt64LE(1n, 24);
+  header.writeBigUInt64LE(BigInt(at + 72), 32);
+  header.writeBigUInt64LE(BigInt(16 + 4 * fds.length), 40);
+  header.writeBigUInt64LE(BigInt(addressOf(content)), 56);
+  header.writeBigUInt64LE(BigInt(content.length), 64);
+  header.writeBigUInt64LE(BigInt(16 + 4 * fds.length), 72);
+  header.writeInt32LE(1, 80); // SOL_SOCKET
+  header.writeInt32LE(1, 84); // SCM_RIGHTS
+  for (const [i, one] of fds.entries()) header.writeInt32LE(one, 88 + 4 * i);
+  if (libc.sendmsg(fd, at, 0) !== content.length) throw new Error('sendmsg failed');
 }
 
 /** Descriptors of every kind but the right one, for memory. All are to be closed by {@link close}. */

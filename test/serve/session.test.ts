@@ -334,6 +334,7 @@ describe('clients one after another', () => {
     };
     let claimed = 0;
     keepBusy();
+    device.until('a copy', () => device.readIndex > 0);
     const second = new Wire(rig.path);
     second.send(version);
     let ended = false;
