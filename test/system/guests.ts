@@ -6,6 +6,9 @@ import { bootGuest, type Guest } from '../../src/vm/index.js';
 /** The function of a guest that has one, on the root bus. */
 export const ADDRESS = '0000:00:01.0';
 export const URI = `vfio:${ADDRESS}`;
+/** Shell: where the BARs of the function are. */
+export const BAR0 = 'bar0=$((0x$(setpci -d ::1201 BASE_ADDRESS_0.L) & ~15));';
+export const BAR2 = 'bar2=$((0x$(setpci -d ::1201 BASE_ADDRESS_2.L) & ~15));';
 /** Node in an emulated processor needs its time, more so on a busy machine. */
 export const SLOW_MS = 120_000;
 
