@@ -14,7 +14,7 @@ export const SCRIPT = '/sdxi-script';
 /** Where the guest's shared libraries are found. */
 const LIBRARIES = 'lib/x86_64-linux-gnu';
 const APPLETS =
-  'ash awk base64 basename cat chmod cmp cp cut date dd df dmesg du echo env expr false find free grep gunzip head hexdump hostname id insmod kill ln ls lsmod md5sum mkdir mknod mktemp more mount mv od poweroff printf ps pwd reboot rm rmdir rmmod sed seq sh sha256sum sleep sort stat stty sync tail tee test time top touch tr true tty umount uname uniq uptime usleep vi wc which xargs xxd yes';
+  'ash awk base64 basename cat chmod cmp cp cut date dd df dirname dmesg du echo env expr false find free grep gunzip head hexdump hostname id insmod kill ln ls lsmod md5sum mkdir mknod mktemp more mount mv od poweroff printf ps pwd reboot rm rmdir rmmod sed seq sh sha256sum sleep sort stat stty sync tail tee test time top touch tr true tty umount uname uniq uptime usleep vi wc which xargs xxd yes';
 
 /**
  * The first process of the guest. On the second serial port it takes commands, one a line: a word that marks the end of their output, and
@@ -124,8 +124,8 @@ function runtimePackages(): string[] {
     .map(([path]) => path);
 }
 
-/** Declarations, maps and texts take much of the space and run nowhere; nor do the sources that koffi comes with. */
-const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(src|vendor|doc)\//;
+/** Declarations, maps and texts take much of the space and run nowhere; nor do the C++ sources of koffi, between which its modules lie. */
+const UNUSED = /\.(d\.ts|d\.cts|d\.mts|map|md|txt)$|\/koffi\/(vendor|doc)\/|\/koffi\/(src|lib)\/.*\.(?!js$|cjs$|json$)[^./]*$/;
 
 function* ownFiles(): Generator<{ path: string; from: string }> {
   for (const folder of ['bin', 'dist', ...runtimePackages()]) {
