@@ -1,6 +1,6 @@
 /**
  * The vfio-user protocol as data: commands, flags and the places of fields, as the protocol document of QEMU 11.1 has them
- * ("vfio-user Protocol Specification", docs/vfio-user.md). All values are little-endian.
+ * ("vfio-user Protocol Specification"). All values are little-endian.
  */
 
 /** Commands; DMA_READ and DMA_WRITE go from server to client, all others the other way. */

@@ -14,7 +14,7 @@ export const SCRIPT = '/sdxi-script';
 /** Where the guest's shared libraries are found. */
 const LIBRARIES = 'lib/x86_64-linux-gnu';
 const APPLETS =
-  'ash awk base64 basename cat chmod cmp cp cut date dd df devmem dmesg du echo env expr false find free grep gunzip head hexdump hostname id insmod kill ln ls lsmod md5sum mkdir mkfifo mknod mktemp more mount mv od poweroff pidof printf ps pwd reboot rm rmdir rmmod sed seq sh sha256sum sleep sort stat stty sync tail tee test time top touch tr true tty umount uname uniq uptime usleep vi wc which xargs xxd yes';
+  'ash awk base64 basename cat chmod cmp cp cut date dd devmem df dirname dmesg du echo env expr false find free grep gunzip head hexdump hostname id insmod kill ln ls lsmod md5sum mkdir mkfifo mknod mktemp more mount mv od pidof poweroff printf ps pwd reboot rm rmdir rmmod sed seq sh sha256sum sleep sort stat stty sync tail tee test time top touch tr true tty umount uname uniq uptime usleep vi wc which xargs xxd yes';
 
 /**
  * The first process of the guest. On the second serial port it takes commands, one a line: a word that marks the end of their output, and

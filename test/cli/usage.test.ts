@@ -11,7 +11,7 @@ describe('sdxi: usage', () => {
       expect(stdout).toContain(text);
   });
 
-  it.each(['demo', 'copy', 'test', 'conform', 'list', 'info', 'decode', 'bench'])(
+  it.each(['demo', 'copy', 'test', 'conform', 'vm', 'list', 'info', 'decode', 'bench'])(
     '%s --help shows its options, --json among them',
     async (command) => {
       const { code, stdout } = await here([command, '--help']);
@@ -48,6 +48,9 @@ describe('sdxi: usage', () => {
     ['a directory to decode', ['decode', '--file', '/'], '/ is a directory', 'file'],
     ['a step that the demo does not have', ['demo', '--only', 'file,all'], "argument 'file,all' is invalid", 'function, dmatest, file'],
     ['a corruption that nobody looks for', ['test', '--corrupt', 'data', '--noverify'], '--noverify', 'give one'],
+    ['a guest without a word about its function', ['vm', '--run', 'true'], 'no function', '--no-function'],
+    ['a socket that is not there', ['vm', '--socket', '/nonexistent', '--run', 'true'], 'no socket at /nonexistent', 'sdxi serve'],
+    ['a file for no place in the guest', ['vm', '--no-function', '--run', 'true', '--file', '/etc/hostname'], 'no place', 'HOST:'],
     ['a URI of no bus', ['info', 'nonsense'], 'nonsense', 'embedded'],
     ['an unknown option of a function', ['info', 'embedded:?colour=1'], 'colour', 'maxContext'],
     ['sizes that fit no span', ['bench', '--sizes', '2m', '--span', '1m'], 'nothing to measure', '--span'],
