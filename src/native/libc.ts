@@ -37,6 +37,7 @@ interface Libc {
   ftruncate(fd: number, length: number): number;
   close(fd: number): number;
   fcntl(fd: number, command: number, argument: number): number;
+  statx(folder: number, path: string, flags: number, mask: number, into: number): number;
 }
 
 const libc = foreign<Libc>({
@@ -47,6 +48,7 @@ const libc = foreign<Libc>({
   ftruncate: 'int ftruncate(int, int64_t)',
   close: 'int close(int)',
   fcntl: 'int fcntl(int, int, int)',
+  statx: 'int statx(int, const char *, int, uint, uintptr_t)',
 });
 
 function check(call: string, result: number, hint?: string): number {
@@ -77,6 +79,35 @@ export function createMemfd(name: string, length: number, { hugePages = false } 
  */
 export function closeFd(fd: number): void {
   if (libc.close(fd) < 0 && errno() === EBADF) throw new SystemError('close', EBADF);
+}
+
+const AT_EMPTY_PATH = 0x1000;
+const STATX_TYPE_INO_SIZE = 0x301;
+const S_IFMT = 0xf000;
+const S_IFREG = 0x8000;
+const STATX_BYTES = 256;
+
+/** What the kernel tells of an open file: struct statx, which is the same on every architecture. */
+export interface FileFacts {
+  /** Two descriptors with the same one are the same file. */
+  readonly identity: string;
+  /** An ordinary file, or one of memory. */
+  readonly regular: boolean;
+  readonly byteLength: number;
+}
+
+const statxBuffer = new Uint8Array(STATX_BYTES);
+const statxView = new DataView(statxBuffer.buffer);
+
+/** @returns undefined for a descriptor that is not open */
+export function fileFacts(fd: number): FileFacts | undefined {
+  if (libc.statx(fd, '', AT_EMPTY_PATH, STATX_TYPE_INO_SIZE, addressOf(statxBuffer)) < 0) return undefined;
+  const word = (offset: number) => statxView.getUint32(offset, true);
+  return {
+    identity: `${word(136)}:${word(140)}:${word(36)}:${word(32)}`,
+    regular: (statxView.getUint16(28, true) & S_IFMT) === S_IFREG,
+    byteLength: word(44) * 2 ** 32 + word(40),
+  };
 }
 
 /** Whether nobody can make the file shorter any more: only memory files have that, and only when they were sealed. */

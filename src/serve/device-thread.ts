@@ -55,6 +55,8 @@ const SPIN_MS = 0.03;
 const BUSY_LOOPS = 256;
 /** And looks around by itself at this pace. */
 const SLEEP_MS = 1000;
+/** A file in which nothing lies any more is let go after so long a silence. */
+const TIDY_MS = 5;
 /** While something may change without a message: a slot that is looked at without a doorbell, mapped doorbells, a fault's clock. */
 const POLL_MS = 1;
 
@@ -157,7 +159,10 @@ class ServedFunction {
       const turns = this.step();
       const messages = this.pump();
       if (turns === 0 && messages === 0) this.idle();
-      else if (++busy % BUSY_LOOPS === 0) this.lookAround(0, 0);
+      else if (++busy % BUSY_LOOPS === 0) {
+        this.lookAround(0, 0);
+        this.memory.tidy();
+      }
     }
   }
 
@@ -201,16 +206,19 @@ class ServedFunction {
     this.trace?.flush();
     // A client that does not read its replies is not listened to.
     const wanted = session === undefined ? 0 : (session.connection.congested ? 0 : Poll.IN) | (session.connection.sending ? Poll.OUT : 0);
-    this.lookAround(wanted | Poll.PEER_CLOSED, this.polls ? POLL_MS : SLEEP_MS);
+    const { untidy } = this.memory;
+    const timeout = this.polls ? POLL_MS : untidy ? TIDY_MS : SLEEP_MS;
+    if (!this.lookAround(wanted | Poll.PEER_CLOSED, timeout) && untidy) this.memory.tidy();
   }
 
   /** Waits for somebody who wants something: the client, with `wanted` events; who starts and ends this thread; a newcomer. */
-  private lookAround(wanted: number, forMs: number): void {
+  private lookAround(wanted: number, forMs: number): boolean {
     const { session, poller, data } = this;
     poller.set([data.wakeFd, Poll.IN], [data.listenFd, Poll.IN], [wanted === 0 ? -1 : (session?.connection.fd ?? -1), wanted]);
-    poller.wait(forMs);
+    const ready = poller.wait(forMs) !== 0;
     if (poller.found(0) !== 0) drainEventfd(data.wakeFd);
     if ((poller.found(1) & Poll.IN) !== 0) this.accept();
+    return ready;
   }
 
   private get polls(): boolean {

@@ -1,7 +1,6 @@
-import { type BigIntStats, fstatSync } from 'node:fs';
 import { SystemError } from '../errors.js';
 import { WINDOW_MAX, Window } from '../memory/window.js';
-import { isSealedAgainstShrinking, isWritable, mapShared, unmap } from '../native/libc.js';
+import { fileFacts, isSealedAgainstShrinking, isWritable, mapShared, unmap } from '../native/libc.js';
 import { Errno } from '../native/socket.js';
 import type { Room } from './limits.js';
 
@@ -32,6 +31,8 @@ export interface MappedFile {
  */
 export class GuestFiles {
   private readonly files = new Map<string, MappedFile>();
+  /** Those in which no mapping lies. */
+  private readonly unused = new Set<MappedFile>();
   private readonly allowShrinkable: boolean;
   private readonly room: Room;
 
@@ -45,30 +46,26 @@ export class GuestFiles {
    * @param end bytes of it that must be there
    */
   acquire(fd: number, end: number, writable: boolean): MappedFile | Refusal {
-    // Numbers of files have 64 bits, and two that differ must not look alike.
-    let facts: BigIntStats;
-    try {
-      facts = fstatSync(fd, { bigint: true });
-    } catch {
-      return new Refusal(Errno.EBADF, 'its file descriptor is not open');
-    }
-    if (!facts.isFile()) return new Refusal(Errno.EINVAL, 'its file descriptor is no file that can be mapped');
-    const size = Number(facts.size);
+    const facts = fileFacts(fd);
+    if (facts === undefined) return new Refusal(Errno.EBADF, 'its file descriptor is not open');
+    const { byteLength: size, identity, regular } = facts;
+    if (!regular) return new Refusal(Errno.EINVAL, 'its file descriptor is no file that can be mapped');
     if (end > size) return new Refusal(Errno.EINVAL, `its file has ${size} bytes, ${end} are needed`);
     if (writable && !isWritable(fd)) return new Refusal(Errno.EACCES, 'its file descriptor is open for reading only');
-    // Memory behind the end of its file is a SIGBUS, so nobody may be able to move that end.
+    const key = `${identity}:${writable ? 'rw' : 'r'}`;
+    const known = this.files.get(key);
+    if (known !== undefined && known.byteLength >= end) {
+      if (known.users++ === 0) this.unused.delete(known);
+      return known;
+    }
+    // Memory behind the end of its file is a SIGBUS, so nobody may be able to move that end; what is sealed stays sealed.
     if (!this.allowShrinkable && !isSealedAgainstShrinking(fd)) {
       return new Refusal(
         Errno.EINVAL,
         'its file can be made shorter while it is mapped, which would end this process: use memory-backend-memfd (sealed), or --allow-shrinkable-memory if you trust the client',
       );
     }
-    const key = `${facts.dev}:${facts.ino}:${writable ? 'rw' : 'r'}`;
-    const known = this.files.get(key);
-    if (known !== undefined && known.byteLength >= end) {
-      known.users++;
-      return known;
-    }
+    this.sweep();
     return this.open(fd, key, size, writable);
   }
 
@@ -95,12 +92,28 @@ export class GuestFiles {
     return file;
   }
 
-  /** One mapping less lies in it: with the last the file goes. No view over it may be used any more. */
+  /**
+   * One mapping less lies in it. After the last one nothing leads there any more; the file itself goes with the next {@link sweep}, because
+   * a guest behind an IOMMU maps its next page in a moment, and mapping a file is a thousand times dearer than that.
+   */
   release(file: MappedFile): void {
-    if (--file.users > 0) return;
-    if (this.files.get(file.key) === file) this.files.delete(file.key);
-    unmap(file.address, file.byteLength);
-    this.room.give(file.byteLength);
+    if (--file.users === 0) this.unused.add(file);
+  }
+
+  /** Lets go of files in which no mapping lies: whenever there is nothing else to do. No view over them is used any more. */
+  sweep(): void {
+    if (this.unused.size === 0) return;
+    for (const file of this.unused) {
+      if (this.files.get(file.key) === file) this.files.delete(file.key);
+      unmap(file.address, file.byteLength);
+      this.room.give(file.byteLength);
+    }
+    this.unused.clear();
+  }
+
+  /** A file waits for {@link sweep}. */
+  get untidy(): boolean {
+    return this.unused.size > 0;
   }
 
   /** Files that are mapped. */

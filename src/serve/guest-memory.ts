@@ -139,9 +139,20 @@ export class GuestMemory {
     if (shadow) this.messages.close(shadow);
   }
 
+  /** There is something to be let go. */
+  get untidy(): boolean {
+    return this.files.untidy;
+  }
+
+  /** There is nothing else to do. */
+  tidy(): void {
+    this.files.sweep();
+  }
+
   /** The client is gone, and all it has granted with it. */
   clear(): void {
     for (const { note } of [...this.ledger.all()]) this.remove(note);
+    this.files.sweep();
   }
 
   /** From now on the pages that the function writes are noted down. */

@@ -48,7 +48,6 @@ describe('sdxi: usage', () => {
     ['a directory to decode', ['decode', '--file', '/'], '/ is a directory', 'file'],
     ['a step that the demo does not have', ['demo', '--only', 'file,all'], "argument 'file,all' is invalid", 'function, dmatest, file'],
     ['a corruption that nobody looks for', ['test', '--corrupt', 'data', '--noverify'], '--noverify', 'give one'],
-    ['a guest without a word about its function', ['vm', '--run', 'true'], 'no function', '--no-function'],
     ['a socket that is not there', ['vm', '--socket', '/nonexistent', '--run', 'true'], 'no socket at /nonexistent', 'sdxi serve'],
     ['a file for no place in the guest', ['vm', '--no-function', '--run', 'true', '--file', '/etc/hostname'], 'no place', 'HOST:'],
     ['a URI of no bus', ['info', 'nonsense'], 'nonsense', 'embedded'],

@@ -62,6 +62,9 @@ function mapMany(maps: readonly { address: number; offset: number; size?: number
   return wrong;
 }
 
+/** A file goes soon after the last map that lies in it. */
+const unmapped = () => until('the file is unmapped', () => mappings('sdxi-hostile') === 0);
+
 describe('files', () => {
   it('a file that is mapped page by page, 65,534 times, is one mapping of the process', { timeout: 60_000 }, async () => {
     await begin();
@@ -76,7 +79,7 @@ describe('files', () => {
     expect(copied(last.address, ARENA_IOVA + DATA, PAGE)).toBe(true);
     expect(device.bytes.subarray(DATA, DATA + PAGE).equals(pattern(PAGE))).toBe(true);
     expect(client.unmap(FAR, 2 * pages * PAGE)).toBe(0);
-    expect(mappings('sdxi-hostile')).toBe(0);
+    await unmapped();
   });
 
   it('a function whose own structures lie in page maps works, and copies run over them page by page', async () => {
@@ -103,13 +106,13 @@ describe('files', () => {
       expect(mappings('sdxi-hostile')).toBe(1);
     }
     expect(client.unmap(FAR + PAGE, PAGE)).toBe(0);
-    expect(mappings('sdxi-hostile')).toBe(0);
+    await unmapped();
     // Reading and writing are two mappings, each with its own end.
     expect(client.map(FAR, PAGE, fd)).toBe(0);
     expect(client.map(FAR + PAGE, PAGE, fd, { flags: MapFlag.READ })).toBe(0);
     expect(mappings('sdxi-hostile')).toBe(2);
     expect(client.unmap(FAR, 2 * PAGE)).toBe(0);
-    expect(mappings('sdxi-hostile')).toBe(0);
+    await unmapped();
   });
 
   it('that have grown are mapped anew; what lay in the old mapping goes on', async () => {
@@ -125,7 +128,7 @@ describe('files', () => {
     expect(client.unmap(FAR, PAGE)).toBe(0);
     expect(copied(FAR + PAGE, ARENA_IOVA + DATA + 0x1_0000, 2 * PAGE)).toBe(true);
     expect(client.unmap(FAR + PAGE, 2 * PAGE)).toBe(0);
-    expect(mappings('sdxi-hostile')).toBe(0);
+    await unmapped();
   });
 
   it('of more than 2 GiB are reached to their end, and across the borders of their windows', async () => {
@@ -164,7 +167,7 @@ describe('files', () => {
       device.ring();
       device.until('some of it', () => device.readIndex > first + round);
       expect(client.unmap(FAR, bytes)).toBe(0);
-      expect(mappings('sdxi-hostile')).toBe(0);
+      await unmapped();
       const then = at(fd, 0, bytes);
       device.until('the end of it', () => device.done || device.state !== ContextState.RUN);
       expect(at(fd, 0, bytes).equals(then)).toBe(true);
@@ -261,8 +264,8 @@ describe('copies while maps come and go', () => {
   it('move exactly what is granted, and never touch another byte', { timeout: 120_000 }, async () => {
     await begin();
     const files = [odd.memory(FILE * PAGE), odd.memory(FILE * PAGE)];
-    fc.assert(
-      fc.property(operations, (list) => {
+    await fc.assert(
+      fc.asyncProperty(operations, async (list) => {
         const models = files.map((fd, i) => {
           const bytes = pattern(FILE * PAGE, i + 9);
           writeSync(fd, bytes, 0, bytes.length, 0);
@@ -310,7 +313,7 @@ describe('copies while maps come and go', () => {
           }
         }
         for (const base of [SOURCE, TARGET]) client.unmap(base, AREA * PAGE);
-        expect(mappings('sdxi-hostile')).toBe(0);
+        await unmapped();
       }),
       { numRuns: 25 },
     );

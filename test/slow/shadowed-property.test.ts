@@ -1,11 +1,11 @@
 /** Random programs over memory that a watch stands before: the same bytes as over memory itself, and no change that is not told. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { setups } from '../property/estate.js';
-import { programs } from '../property/program.js';
-import { LoggedLockstep, ShadowedLockstep } from '../property/shadowed.js';
-import { event, options, World } from '../property/world.js';
-import { everyRig, PageLog } from '../shadow.js';
+import { setups } from '../function/property/estate.js';
+import { programs } from '../function/property/program.js';
+import { LoggedLockstep, ShadowedLockstep } from '../function/property/shadowed.js';
+import { event, options, World } from '../function/property/world.js';
+import { everyRig, PageLog } from '../function/shadow.js';
 
 const RUNS = Number(process.env.SDXI_RUNS ?? 0);
 

@@ -4,13 +4,13 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { FunctionConfig } from '../../../src/function/config.js';
-import { LAYOUT, type Rig } from '../rig.js';
-import { setups } from './estate.js';
-import { Lockstep } from './lockstep.js';
-import { programs } from './program.js';
-import { Violation } from './reference-context.js';
-import { event, options, World, type Event as WorldEvent } from './world.js';
+import type { FunctionConfig } from '../../src/function/config.js';
+import { setups } from '../function/property/estate.js';
+import { Lockstep } from '../function/property/lockstep.js';
+import { programs } from '../function/property/program.js';
+import { Violation } from '../function/property/reference-context.js';
+import { event, options, World, type Event as WorldEvent } from '../function/property/world.js';
+import { LAYOUT, type Rig } from '../function/rig.js';
 
 const RUNS = Number(process.env.SDXI_RUNS ?? 0);
 

@@ -3,9 +3,9 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { SdxiDriver } from '../../src/driver/index.js';
 import { dmatest } from '../../src/offload/dmatest.js';
 import { openLanes } from '../../src/offload/lane.js';
-import { ServeProcess } from './processes.js';
-import { RawClient } from './raw.js';
-import { RawBus } from './raw-bus.js';
+import { ServeProcess } from '../serve/processes.js';
+import { RawClient } from '../serve/raw.js';
+import { RawBus } from '../serve/raw-bus.js';
 
 const servers: ServeProcess[] = [];
 let driver: SdxiDriver | undefined;
