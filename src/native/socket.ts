@@ -32,6 +32,7 @@ export const Errno = {
   EEXIST: 17,
   EINVAL: 22,
   ENOTTY: 25,
+  ENOSPC: 28,
   EMSGSIZE: 90,
   EINTR: 4,
   EPIPE: 32,

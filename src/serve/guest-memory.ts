@@ -9,7 +9,6 @@ import type { Room } from './limits.js';
 import { type DmaPort, MessageMemory } from './message-memory.js';
 
 const PAGE_BYTES = 4096;
-const ENOSPC = 28;
 
 /** What a DMA_MAP asks for. */
 export interface DmaMap {
@@ -79,7 +78,7 @@ export class GuestMemory {
     if (address % PAGE_BYTES !== 0 || byteLength % PAGE_BYTES !== 0) return bad('it does not consist of whole pages of 4096 bytes');
     if (access === 0) return bad('it grants neither reading nor writing');
     if (offset < 0 || offset % PAGE_BYTES !== 0 || offset > ADDRESS_LIMIT - byteLength) return bad('its file offset is no whole page');
-    if (this.maps >= MAX_DMA_MAPS) return bad(`there are ${MAX_DMA_MAPS} mappings already`, ENOSPC);
+    if (this.maps >= MAX_DMA_MAPS) return bad(`there are ${MAX_DMA_MAPS} mappings already`, Errno.ENOSPC);
     const space = this.spaces.bind(NO_PASID);
     if (space.overlaps(address, byteLength)) return bad('part of it is mapped already', Errno.EEXIST);
     let held: Held;

@@ -92,9 +92,9 @@ export class Migration {
     if ((flags & ~(FeatureFlag.INDEX | FeatureFlag.GET | FeatureFlag.SET | FeatureFlag.PROBE)) !== 0)
       return bad(`flags 0x${flags.toString(16)}`);
     const methods = METHODS[index];
-    if (methods === undefined) return bad(`there is no feature ${index}`, ENOTTY);
+    if (methods === undefined) return bad(`there is no feature ${index}`, Errno.ENOTTY);
     if ((get && !methods.get) || (set && !methods.set))
-      return bad(`feature ${index} cannot be ${get && !methods.get ? 'read' : 'set'}`, ENOTTY);
+      return bad(`feature ${index} cannot be ${get && !methods.get ? 'read' : 'set'}`, Errno.ENOTTY);
     if (probe) return this.echo(request, connection, FEATURE_BYTES);
     if (get === set) return bad('neither GET nor SET, or both');
     switch (index) {
@@ -256,7 +256,7 @@ export class Migration {
     const size = view.getUint32(4, true);
     if (size !== request.bytes - MIG_DATA_BYTES) return bad(`size is ${size}, ${request.bytes - MIG_DATA_BYTES} bytes came`);
     if (this.state !== MigrationState.RESUMING) return bad('no state is being written: RESUMING comes first');
-    if (this.incomingBytes + size > STATE_MAX) return bad(`a state of more than ${STATE_MAX} bytes`, ENOSPC);
+    if (this.incomingBytes + size > STATE_MAX) return bad(`a state of more than ${STATE_MAX} bytes`, Errno.ENOSPC);
     this.incoming.push(body.slice(MIG_DATA_BYTES));
     this.incomingBytes += size;
     return { bytes: 0 };
@@ -316,9 +316,6 @@ export class Migration {
     return { bytes };
   }
 }
-
-const ENOTTY = Errno.ENOTTY;
-const ENOSPC = 28;
 
 const METHODS: Readonly<Record<number, { get?: true; set?: true }>> = {
   [Feature.MIGRATION]: { get: true },

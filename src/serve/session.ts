@@ -123,8 +123,7 @@ export class Session implements DmaPort {
 
   private broken(): void {
     const { connection } = this;
-    // A message of an impossible size: where the next one begins nobody knows.
-    if (connection.fault.startsWith('a message of')) this.fail(connection.id, connection.command, Errno.EINVAL);
+    if (connection.wrongSize) this.fail(connection.id, connection.command, Errno.EINVAL);
     this.end(connection.fault);
   }
 

@@ -35,6 +35,8 @@ export class Connection {
   readonly view: DataView;
   /** Why {@link receive} returned BROKEN. */
   fault = '';
+  /** It was the size of a message that broke the connection: its header is at hand, and where the next one begins nobody knows. */
+  wrongSize = false;
   /** Descriptors were sent that could not be taken. */
   fdsLost = false;
   private readonly input: SocketBuffer;
@@ -94,6 +96,7 @@ export class Connection {
     this.flags = inputView.getUint32(8, true);
     this.error = inputView.getUint32(12, true);
     if (this.size >= HEADER_BYTES && this.size <= this.maxMessage) return Received.MESSAGE;
+    this.wrongSize = true;
     this.fault = `a message of ${this.size} bytes, where ${HEADER_BYTES} … ${this.maxMessage} are possible`;
     return Received.BROKEN;
   }
