@@ -130,8 +130,8 @@ export class MessageFuzz {
       }
       this.disconnect();
       await this.look();
-      for (const deadline = performance.now() + HANG_MS; left() !== before; await pause()) {
-        if (performance.now() > deadline) this.fail(`left behind: ${left()}\n  where there was ${before}`);
+      for (const deadline = performance.now() + HANG_MS; more(before) !== ''; await pause()) {
+        if (performance.now() > deadline) this.fail(`left behind: ${more(before)}`);
       }
     }
   }
@@ -505,7 +505,7 @@ const named = (): number =>
     .filter((line) => line.includes('sdxi-fuzz') || line.includes('sdxi-mini')).length;
 
 /** What is open and mapped, by kind. */
-function left(): string {
+function left(): Map<string, number> {
   const kinds = new Map<string, number>([['mappings', named()]]);
   for (const fd of readdirSync('/proc/self/fd')) {
     try {
@@ -515,11 +515,15 @@ function left(): string {
       // the one that lists them
     }
   }
-  return [...kinds]
-    .map(([kind, count]) => `${count} ${kind}`)
-    .sort()
-    .join(', ');
+  return kinds;
 }
+
+/** What there is more of than there was. Fewer are none of ours: the process may collect what earlier tests have forgotten. */
+const more = (before: ReadonlyMap<string, number>): string =>
+  [...left()]
+    .filter(([kind, count]) => count > (before.get(kind) ?? 0))
+    .map(([kind, count]) => `${count} ${kind} where there was ${before.get(kind) ?? 0}`)
+    .join(', ');
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 5));
 

@@ -52,7 +52,7 @@ describe('a server that does not keep to the protocol', () => {
     await meet('errno', 0);
     const before = descriptors();
     for (let at = 0; at < MESSAGES; at++) expect(`${at}: ${await meet('errno', at)}`).toBe(`${at}: ERR_SDXI_SYSTEM`);
-    expect(descriptors()).toBe(before);
+    expect(descriptors()).toBeLessThanOrEqual(before);
   });
 
   it.each(['major', 'class'])('%s: it is no function for us', async (how) => {
