@@ -76,7 +76,7 @@ export class Device {
     return (region === Region.BAR0 || region === Region.BAR2) && !this.pci.memoryDecoding;
   }
 
-  /** Reads bytes that lie in the region. Longer reads act as ascending pieces of 8 bytes (S-100). */
+  /** Reads bytes that lie in the region. */
   read(region: number, offset: number, into: Uint8Array): void {
     if (this.silent(region)) {
       into.fill(0xff);
@@ -85,7 +85,7 @@ export class Device {
     switch (region) {
       case Region.BAR0:
         for (let at = 0; at < into.length; ) {
-          const size = Math.min(into.length - at, 8 - ((offset + at) % 8));
+          const size = piece(offset + at, into.length - at, into.length);
           putNumber(into, at, size, this.fn.readRegister(offset + at, size));
           at += size;
         }
@@ -108,7 +108,7 @@ export class Device {
       case Region.BAR0:
       case Region.BAR2:
         for (let at = 0; at < bytes.length; ) {
-          const size = Math.min(bytes.length - at, 8 - ((offset + at) % 8));
+          const size = piece(offset + at, bytes.length - at, bytes.length);
           const value = getNumber(bytes, at, size);
           if (region === Region.BAR0) this.fn.writeRegister(offset + at, size, value);
           else this.fn.writeDoorbell(offset + at, size, value);
@@ -136,6 +136,9 @@ export class Device {
     this.ports.blocked(on);
   }
 }
+
+/** Bytes of the next access: longer messages act as ascending pieces of 8 aligned bytes, any other is one access as it is (S-100). */
+const piece = (offset: number, rest: number, length: number): number => (length > 8 ? Math.min(rest, 8 - (offset % 8)) : length);
 
 const number = new BigUint64Array(1);
 const numberBytes = new Uint8Array(number.buffer);

@@ -1,9 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import type { Bus } from '../../src/bus/index.js';
 import type { SdxiError } from '../../src/errors.js';
 import { Access } from '../../src/memory/address-space.js';
 import { allocateRegion, pinRegion } from '../../src/memory/region.js';
 import { BAR0_BYTES, ContextState, FunctionRequest, FunctionState, Reg } from '../../src/spec/index.js';
-import { BUSES, MiniDriver, type TestBus, tick } from './rig.js';
+import { BUSES, EMBEDDED, MiniDriver, tick } from './rig.js';
 
 const thrown = (action: () => unknown): SdxiError => {
   try {
@@ -14,14 +15,19 @@ const thrown = (action: () => unknown): SdxiError => {
   throw new Error('nothing was thrown');
 };
 
-describe.each(BUSES)('a bus: $name', ({ open }) => {
-  const opened: TestBus[] = [];
-  const start = async (options?: string) => {
+const opened: Bus[] = [];
+afterEach(() => Promise.all(opened.splice(0).map((bus) => bus.close())));
+
+function opening<B extends Bus>(open: (options?: string) => Promise<B>): (options?: string) => Promise<B> {
+  return async (options) => {
     const bus = await open(options);
     opened.push(bus);
     return bus;
   };
-  afterEach(() => Promise.all(opened.splice(0).map((bus) => bus.close())));
+}
+
+describe.each(BUSES)('a bus: $name', ({ open }) => {
+  const start = opening(open);
 
   describe('registers', () => {
     it('ref §2.2: reads and writes 64 bits', async () => {
@@ -53,60 +59,15 @@ describe.each(BUSES)('a bus: $name', ({ open }) => {
       expect(thrown(() => bus.writeRegister(Reg.ERR_WRT, value)).code).toBe('ERR_SDXI_ARGUMENT');
     });
 
-    it('S-100: a write that is not aligned reaches the function, which drops and counts it', async () => {
+    it('S-100: a write that is not aligned reaches the function, which drops it', async () => {
       const bus = await start();
       bus.writeRegister(Reg.ERR_WRT + 4, 5n);
       expect(bus.readRegister(Reg.ERR_WRT)).toBe(0n);
-      expect(bus.counters().writesDropped).toBe(1);
+      expect(bus.readRegister(Reg.ERR_WRT + 8)).toBe(0n);
     });
   });
 
   describe('doorbells', () => {
-    it.each([
-      ['maxContext=7', [0, 3, 7]],
-      ['maxContext=63', [0, 31, 32, 63]],
-      ['maxContext=2000&dbStride=3', [0, 31, 32, 1023, 1024, 2000]],
-      ['maxContext=65535', [0, 1, 31, 32, 4095, 4096, 65534, 65535]],
-    ])('%s: each context that rings is heard once', async (options, contexts) => {
-      const bus = await start(options);
-      const stride = 4096 * 2 ** Number(/dbStride=(\d)/.exec(options)?.[1] ?? 0);
-      bus.writeRegister(Reg.CTL0, BigInt(FunctionRequest.ACTIVE));
-      bus.spin(() => bus.readRegister(Reg.STS0) === BigInt(FunctionState.ACTIVE), 1000);
-      for (const context of contexts) bus.writeDoorbell(context * stride, 1);
-      // Each of them fails to load (there are no tables): one error a context.
-      expect(bus.spin(() => bus.counters().errors === contexts.length, 1000)).toBe(true);
-      expect(bus.counters()).toMatchObject({ doorbells: contexts.length, doorbellsDropped: 0 });
-    });
-
-    it('S-10: a doorbell before a register write is seen before it, one after it after it', async () => {
-      const bus = await start();
-      for (let round = 0; round < 200; round++) {
-        bus.writeRegister(Reg.CTL0, BigInt(FunctionRequest.ACTIVE));
-        bus.spin(() => bus.readRegister(Reg.STS0) === BigInt(FunctionState.ACTIVE), 1000);
-        const before = bus.counters();
-        bus.writeDoorbell(5 * 4096, round);
-        bus.writeRegister(Reg.CTL0, BigInt(FunctionRequest.STOP_HD));
-        bus.spin(() => bus.readRegister(Reg.STS0) === BigInt(FunctionState.STOP), 1000);
-        expect(bus.counters()).toMatchObject({ doorbells: before.doorbells + 1, doorbellsDropped: before.doorbellsDropped });
-        bus.writeDoorbell(5 * 4096, round);
-        bus.writeRegister(Reg.ERR_RD, 0n);
-        expect(bus.counters()).toMatchObject({ doorbells: before.doorbells + 2, doorbellsDropped: before.doorbellsDropped + 1 });
-      }
-    });
-
-    it('S-100: a write beside a doorbell reaches the function, which drops and counts it', async () => {
-      const bus = await start();
-      bus.writeDoorbell(8, 1);
-      bus.writeDoorbell(4096 + 4, 1);
-      expect(bus.counters()).toMatchObject({ writesDropped: 2, doorbells: 0 });
-    });
-
-    it('a doorbell of a context that does not exist is dropped by the function', async () => {
-      const bus = await start('maxContext=3');
-      bus.writeDoorbell(4 * 4096, 1);
-      expect(bus.counters()).toMatchObject({ doorbells: 1, doorbellsDropped: 1 });
-    });
-
     it('refuses offsets beyond BAR 2 and values that are no index', async () => {
       const bus = await start();
       for (const offset of [-4096, bus.doorbellBytes, 0.5, Number.NaN, 2 ** 60]) {
@@ -130,19 +91,15 @@ describe.each(BUSES)('a bus: $name', ({ open }) => {
       driver.doorbell();
       await bus.wait(() => driver.readIndex === index, { what: 'copy', timeoutMs: 2000 });
       expect(destination.bytes.subarray(0, 100_000).every((byte) => byte === 7)).toBe(true);
-      expect(bus.counters().bytes).toBe(100_000);
     });
 
-    it('parts of a region may lie anywhere, with a PASID or without', async () => {
+    it('parts of a region may lie anywhere', async () => {
       const bus = await start();
       const region = allocateRegion(8 * 4096);
-      for (let page = 0; page < 8; page++) {
-        bus.map({ iova: 0x100_0000 + page * 0x10_0000, region, offset: page * 4096, byteLength: 4096, access: Access.READ_WRITE });
-        bus.map({ iova: 0x100_0000, region, offset: page * 4096, byteLength: 4096, access: Access.READ, pasid: page });
-      }
-      expect(
-        thrown(() => bus.map({ iova: 0x100_0000, region, offset: 4096, byteLength: 4096, access: Access.READ, pasid: 3 })),
-      ).toMatchObject({ code: 'ERR_SDXI_MAPPING' });
+      const map = (page: number) =>
+        bus.map({ iova: 0x100_0000 + page * 0x10_0000, region, offset: page * 4096, byteLength: 4096, access: Access.READ });
+      for (let page = 0; page < 8; page++) map(page);
+      expect(thrown(() => map(3))).toMatchObject({ code: 'ERR_SDXI_MAPPING' });
     });
 
     it('S-102: after unmap() the function reaches nothing there any more', async () => {
@@ -218,7 +175,8 @@ describe.each(BUSES)('a bus: $name', ({ open }) => {
       const index = driver.interrupt(3);
       driver.doorbell();
       await bus.wait(() => driver.readIndex === index, { what: 'work', timeoutMs: 2000 });
-      expect([bus.interruptCount(3), bus.interruptPending(3)]).toEqual([0, true]);
+      await bus.wait(() => bus.interruptPending(3), { what: 'the interrupt', timeoutMs: 2000 });
+      expect(bus.interruptCount(3)).toBe(0);
       const woken = bus.wait(() => bus.interruptCount(3) > 0, { what: 'interrupt', timeoutMs: 5000, vector: 3, mode: 'interrupt' });
       let done = false;
       void woken.then(() => {
@@ -256,6 +214,7 @@ describe.each(BUSES)('a bus: $name', ({ open }) => {
         driver.doorbell();
         await bus.wait(() => driver.readIndex === index, { what: 'work', timeoutMs: 2000, vector: 2, mode });
       }
+      await bus.wait(() => bus.interruptCount(2) >= 50, { what: 'the last interrupt', timeoutMs: 2000 });
       expect(bus.interruptCount(2)).toBe(50);
     });
 
@@ -418,8 +377,86 @@ describe.each(BUSES)('a bus: $name', ({ open }) => {
 
     it('await using closes it', async () => {
       const bus = await start();
-      await bus[Symbol.asyncDispose]();
+      await (bus as Bus & AsyncDisposable)[Symbol.asyncDispose]();
       expect(thrown(() => bus.readRegister(0)).code).toBe('ERR_SDXI_CLOSED');
     });
+  });
+});
+
+describe.each(EMBEDDED)('a function of this process: $name', ({ open }) => {
+  const start = opening(open);
+
+  describe('what it counts', () => {
+    it.each([
+      ['maxContext=7', [0, 3, 7]],
+      ['maxContext=63', [0, 31, 32, 63]],
+      ['maxContext=2000&dbStride=3', [0, 31, 32, 1023, 1024, 2000]],
+      ['maxContext=65535', [0, 1, 31, 32, 4095, 4096, 65534, 65535]],
+    ])('%s: each context that rings is heard once', async (options, contexts) => {
+      const bus = await start(options);
+      const stride = 4096 * 2 ** Number(/dbStride=(\d)/.exec(options)?.[1] ?? 0);
+      bus.writeRegister(Reg.CTL0, BigInt(FunctionRequest.ACTIVE));
+      bus.spin(() => bus.readRegister(Reg.STS0) === BigInt(FunctionState.ACTIVE), 1000);
+      for (const context of contexts) bus.writeDoorbell(context * stride, 1);
+      // Each of them fails to load (there are no tables): one error a context.
+      expect(bus.spin(() => bus.counters().errors === contexts.length, 1000)).toBe(true);
+      expect(bus.counters()).toMatchObject({ doorbells: contexts.length, doorbellsDropped: 0 });
+    });
+
+    it('S-10: a doorbell before a register write is seen before it, one after it after it', async () => {
+      const bus = await start();
+      for (let round = 0; round < 200; round++) {
+        bus.writeRegister(Reg.CTL0, BigInt(FunctionRequest.ACTIVE));
+        bus.spin(() => bus.readRegister(Reg.STS0) === BigInt(FunctionState.ACTIVE), 1000);
+        const before = bus.counters();
+        bus.writeDoorbell(5 * 4096, round);
+        bus.writeRegister(Reg.CTL0, BigInt(FunctionRequest.STOP_HD));
+        bus.spin(() => bus.readRegister(Reg.STS0) === BigInt(FunctionState.STOP), 1000);
+        expect(bus.counters()).toMatchObject({ doorbells: before.doorbells + 1, doorbellsDropped: before.doorbellsDropped });
+        bus.writeDoorbell(5 * 4096, round);
+        bus.writeRegister(Reg.ERR_RD, 0n);
+        expect(bus.counters()).toMatchObject({ doorbells: before.doorbells + 2, doorbellsDropped: before.doorbellsDropped + 1 });
+      }
+    });
+
+    it('S-100: a write beside a doorbell reaches the function, which drops and counts it', async () => {
+      const bus = await start();
+      bus.writeDoorbell(8, 1);
+      bus.writeDoorbell(4096 + 4, 1);
+      expect(bus.counters()).toMatchObject({ writesDropped: 2, doorbells: 0 });
+    });
+
+    it('a doorbell of a context that does not exist is dropped by the function', async () => {
+      const bus = await start('maxContext=3');
+      bus.writeDoorbell(4 * 4096, 1);
+      expect(bus.counters()).toMatchObject({ doorbells: 1, doorbellsDropped: 1 });
+    });
+
+    it('S-100: a register write that is not aligned', async () => {
+      const bus = await start();
+      bus.writeRegister(Reg.ERR_WRT + 4, 5n);
+      expect(bus.counters().writesDropped).toBe(1);
+    });
+
+    it('bytes that have been moved', async () => {
+      const bus = await start();
+      const driver = new MiniDriver(bus);
+      const index = driver.copy(driver.scratch, driver.scratch + 4096, 1000);
+      driver.doorbell();
+      await bus.wait(() => driver.readIndex === index, { what: 'copy', timeoutMs: 2000 });
+      expect(bus.counters().bytes).toBe(1000);
+    });
+  });
+
+  it('parts of a region may lie anywhere, of each PASID as well', async () => {
+    const bus = await start();
+    const region = allocateRegion(8 * 4096);
+    for (let page = 0; page < 8; page++) {
+      bus.map({ iova: 0x100_0000 + page * 0x10_0000, region, offset: page * 4096, byteLength: 4096, access: Access.READ_WRITE });
+      bus.map({ iova: 0x100_0000, region, offset: page * 4096, byteLength: 4096, access: Access.READ, pasid: page });
+    }
+    expect(
+      thrown(() => bus.map({ iova: 0x100_0000, region, offset: 4096, byteLength: 4096, access: Access.READ, pasid: 3 })),
+    ).toMatchObject({ code: 'ERR_SDXI_MAPPING' });
   });
 });

@@ -1,4 +1,4 @@
-import { type Bus, EmbeddedBus, InlineBus } from '../../src/bus/index.js';
+import { type Bus, EmbeddedBus, InlineBus, VfioUserBus } from '../../src/bus/index.js';
 import { Access } from '../../src/memory/address-space.js';
 import { allocateRegion, PAGE_BYTES } from '../../src/memory/region.js';
 import {
@@ -16,13 +16,23 @@ import {
   NO_CSB,
   Reg,
 } from '../../src/spec/index.js';
+import { served } from '../served.js';
 
 export type TestBus = EmbeddedBus | InlineBus;
 
-/** Both ways to have a function in this process; `options` is the rest of the URI. */
-export const BUSES: { name: string; open(options?: string): Promise<TestBus> }[] = [
+/**
+ * Both ways to have a function in this process; `options` is the rest of the URI. Only these can be counted and saved, know PASIDs, and
+ * have virtual functions.
+ */
+export const EMBEDDED: { name: string; open(options?: string): Promise<TestBus> }[] = [
   { name: 'engine thread', open: (options = '') => EmbeddedBus.open(`embedded:?${options}`) },
   { name: 'inline', open: async (options = '') => new InlineBus(`embedded:?inline=1&${options}`) },
+];
+
+/** And one that is served, to our own client. */
+export const BUSES: { name: string; open(options?: string): Promise<Bus> }[] = [
+  ...EMBEDDED,
+  { name: 'vfio-user', open: async (options) => VfioUserBus.open((await served(options))[0]) },
 ];
 
 const RING_ENTRIES = 1024;

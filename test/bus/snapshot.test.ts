@@ -4,9 +4,9 @@ import { Channel, TEXT_BYTES } from '../../src/bus/embedded/channel.js';
 import { receiveSnapshot, SnapshotTransfer, sendSnapshot } from '../../src/bus/embedded/snapshot-transfer.js';
 import { type Bus, canSnapshot, RecordingBus, type Snapshotting, snapshotting } from '../../src/bus/index.js';
 import { type FunctionSnapshot, Reg } from '../../src/spec/index.js';
-import { BUSES, closing, thrown, wrap } from '../driver/rig.js';
+import { closing, EMBEDDED, thrown, wrap } from '../driver/rig.js';
 
-describe.each(BUSES)('snapshots over $name (ref §10)', ({ open }) => {
+describe.each(EMBEDDED)('snapshots over $name (ref §10)', ({ open }) => {
   const make = async (options?: string) => closing(await open(options)) as Bus & Snapshotting;
 
   it('ref §10 a function becomes that of another bus: the same registers, as JSON in between', async () => {

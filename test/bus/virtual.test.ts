@@ -7,12 +7,12 @@ import { Access } from '../../src/memory/address-space.js';
 import { allocateRegion, PAGE_BYTES } from '../../src/memory/region.js';
 import type { Tracer } from '../../src/observe/tracer.js';
 import { FunctionState, Reg } from '../../src/spec/index.js';
-import { BUSES, MiniDriver, type TestBus, tick } from './rig.js';
+import { EMBEDDED, MiniDriver, type TestBus, tick } from './rig.js';
 
 const code = (expected: SdxiErrorCode) => expect.objectContaining({ code: expected } satisfies Partial<SdxiError>);
 const WAIT = { what: 'a test', timeoutMs: 2000 };
 
-describe.each(BUSES)('virtual functions, $name', ({ name, open }) => {
+describe.each(EMBEDDED)('virtual functions, $name', ({ name, open }) => {
   it('S-113 each has registers, doorbells, memory, interrupts and counters of its own', async () => {
     await using pf = await open('vfs=3&maxContext=3');
     const { virtualFunctions: vfs } = pf;

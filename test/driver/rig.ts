@@ -1,13 +1,23 @@
 import { afterEach, onTestFinished } from 'vitest';
-import { type Bus, EmbeddedBus, InlineBus } from '../../src/bus/index.js';
+import { type Bus, EmbeddedBus, InlineBus, VfioUserBus } from '../../src/bus/index.js';
 import { type DriverOptions, SdxiDriver } from '../../src/driver/index.js';
 import type { SdxiError } from '../../src/errors.js';
+import { served } from '../served.js';
 
-/** Both ways to have a function in this process; `options` is the rest of the URI. */
-export const BUSES: { name: string; open(options?: string): Promise<Bus> }[] = [
+interface TestBus {
+  readonly name: string;
+  /** `options` is the rest of an embedded function's URI. */
+  open(options?: string): Promise<Bus>;
+}
+
+/** Both ways to have a function in this process. What only these can: be saved, know PASIDs. */
+export const EMBEDDED: TestBus[] = [
   { name: 'engine thread', open: (options = '') => EmbeddedBus.open(`embedded:?${options}`) },
   { name: 'inline', open: async (options = '') => new InlineBus(`embedded:?inline=1&${options}`) },
 ];
+
+/** And one that is served, to our own client. */
+export const BUSES: TestBus[] = [...EMBEDDED, { name: 'vfio-user', open: async (options) => VfioUserBus.open((await served(options))[0]) }];
 
 /** Opens drivers that are closed after the test, whatever happens. */
 export function driverFixture(): (bus: Bus, options?: DriverOptions) => Promise<SdxiDriver> {

@@ -3,12 +3,12 @@ import { describe, expect, it } from 'vitest';
 import type { Bus, InlineBus } from '../../src/bus/index.js';
 import { type Context, type DriverSnapshot, type Region, SdxiDriver, Submission } from '../../src/driver/index.js';
 import { AdminOp, AtomicOp, ContextState, DescriptorType, encodeAtomic, FunctionState, Reg } from '../../src/spec/index.js';
-import { BUSES, closing, driverFixture, rejection, thrown, turn, wrap } from './rig.js';
+import { closing, driverFixture, EMBEDDED, rejection, thrown, turn, wrap } from './rig.js';
 
 const { RUN, STOP_FN, STOP_SW } = ContextState;
 const PIECE = 2 ** 16;
 
-describe.each(BUSES)('suspend and resume over $name (ref §10)', ({ name, open }) => {
+describe.each(EMBEDDED)('suspend and resume over $name (ref §10)', ({ name, open }) => {
   const start = driverFixture();
   const inline = name === 'inline';
 

@@ -181,7 +181,7 @@ describe.each(URIS)('the flow of work over $name', ({ uri }) => {
   });
 
   it('await using closes', async () => {
-    const mover = await open(uri);
+    const mover = await start(uri);
     await mover[Symbol.asyncDispose]();
     expect((await rejection(mover.fill(new Uint8Array(1), 0))).code).toBe('ERR_SDXI_CLOSED');
   });

@@ -1,11 +1,15 @@
 import { afterEach } from 'vitest';
 import { type Mover, type OpenOptions, open } from '../../src/mover/index.js';
+import { served } from '../served.js';
 
-/** Both ways to have a function in this process. */
-export const URIS = [
+/** Both ways to have a function in this process. What only these can: be saved, have virtual functions. */
+export const EMBEDDED = [
   { name: 'engine thread', uri: 'embedded:' },
   { name: 'inline', uri: 'embedded:?inline=1' },
 ];
+
+/** And those that are served, with the options that follow, for {@link moverFixture}. */
+export const URIS = [...EMBEDDED, { name: 'vfio-user', uri: 'vfio-user:' }];
 
 /** Opens movers that are closed after the test. */
 export function moverFixture(): (uri?: string | string[], options?: OpenOptions) => Promise<Mover> {
@@ -15,6 +19,11 @@ export function moverFixture(): (uri?: string | string[], options?: OpenOptions)
   });
   return async (uri, options) => {
     // Patient: on a busy machine a stop may have to wait for its turn longer than a driver would.
+    const wanted = typeof uri === 'string' ? /^vfio-user:\??(.*)$/.exec(uri) : null;
+    if (wanted) {
+      uri = await served(wanted[1], options?.functions);
+      options = { ...options, functions: undefined };
+    }
     const mover = await open(uri, { adminTimeoutMs: 5000, ...options });
     opened.push(mover);
     return mover;

@@ -7,11 +7,11 @@ import { Mover } from '../../src/mover/index.js';
 import { MemoryTable } from '../../src/mover/memory.js';
 import { FunctionState } from '../../src/spec/index.js';
 import { closing, wrap } from '../driver/rig.js';
-import { moverFixture, pattern, rejection, turn, URIS } from './rig.js';
+import { EMBEDDED, moverFixture, pattern, rejection, turn } from './rig.js';
 
 const MIB = 2 ** 20;
 
-describe.each(URIS)('suspend and resume over $name (ref §10)', ({ uri }) => {
+describe.each(EMBEDDED)('suspend and resume over $name (ref §10)', ({ uri }) => {
   const start = moverFixture();
 
   it('ref §10 what is in flight and what is queued finishes after the resume, on all functions', async () => {

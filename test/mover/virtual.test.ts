@@ -3,11 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { EmbeddedBus, openBus } from '../../src/bus/index.js';
 import { SdxiDriver } from '../../src/driver/index.js';
 import { ContextState, encodeCopy } from '../../src/spec/index.js';
-import { moverFixture, pattern, rejection, URIS } from './rig.js';
+import { EMBEDDED, moverFixture, pattern, rejection } from './rig.js';
 
 const open = moverFixture();
 
-describe.each(URIS)('virtual functions, $name', ({ uri }) => {
+describe.each(EMBEDDED)('virtual functions, $name', ({ uri }) => {
   const withVfs = (options: string) => `${uri}${uri.includes('?') ? '&' : '?'}${options}`;
 
   it('ref §10 they are named behind their physical one, and work when they are asked for', async () => {
@@ -88,7 +88,7 @@ describe('administration of virtual functions by the driver of the physical one 
     expect(vf.errorLog.history).toEqual([]);
   });
 
-  it.each(URIS)('work of a VF that is in flight when the PF is closed rejects: $name', async ({ uri }) => {
+  it.each(EMBEDDED)('work of a VF that is in flight when the PF is closed rejects: $name', async ({ uri }) => {
     const bus = await openBus(`${uri}${uri.includes('?') ? '&' : '?'}vfs=1`);
     const pf = await SdxiDriver.open(bus, { adminTimeoutMs: 5000 });
     const vf = await SdxiDriver.open(bus.virtualFunctions[0], { adminTimeoutMs: 5000 });

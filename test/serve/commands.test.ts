@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { closeFd } from '../../src/native/libc.js';
 import { Errno } from '../../src/native/socket.js';
+import { Reg } from '../../src/spec/index.js';
 import { Command, encodeVersion, Flag, MAX_DATA_XFER, MAX_MESSAGE, MapFlag, Region } from '../../src/vfio-user/messages.js';
 import { message, Oddities, openFiles, sendMany, until, Wire } from './hostile.js';
 import { body, PROPOSED, type RawClient } from './raw.js';
@@ -520,6 +521,22 @@ describe('REGION_WRITE', () => {
     const { errno, body: answer } = client.request(Command.REGION_WRITE, accessBody(0x3c, 7, 1, Buffer.from([7])));
     expect([errno, answer.toString('hex')]).toEqual([0, accessBody(0x3c, 7, 1).toString('hex')]);
     expect(client.read(Region.CONFIG, 0x3c, 1)[0]).toBe(7);
+  });
+
+  it('S-100: up to 8 bytes are one access, as aligned as it is; more are pieces of 8', () => {
+    client.enable();
+    const place = Reg.ERR_WRT;
+    expect(client.write(0, place, Buffer.alloc(8, 0x11))).toBe(0);
+    expect(client.write(0, place + 4, Buffer.alloc(8, 0x22))).toBe(0);
+    expect(client.write(0, place + 2, Buffer.alloc(4, 0x33))).toBe(0);
+    expect(client.write(0, place, Buffer.alloc(1, 0x44))).toBe(0);
+    expect(client.register(place)).toBe(0x1111_1111_1111_1111n);
+    expect(client.write(0, place + 4, Buffer.alloc(4, 0x55))).toBe(0);
+    expect(client.register(place)).toBe(0x5555_5555_1111_1111n);
+    const pieces = Buffer.concat([Buffer.alloc(8, 0x66), client.read(0, place + 8, 8)]);
+    expect(client.write(0, place, pieces)).toBe(0);
+    expect(client.read(0, place, 16)).toEqual(pieces);
+    expect(client.read(0, place - 3, 7)).toEqual(Buffer.concat([client.read(0, place - 3, 3), Buffer.alloc(4, 0x66)]));
   });
 
   refusals(Command.REGION_WRITE, [
