@@ -32,6 +32,7 @@ const text = [
   'A **plan** names faults and what is to be said of them, `F-2:every=10,context=3;F-44`:',
   '',
   '- in a URI: `embedded:?faults=F-2:every=10;F-44` (any command that takes a function);',
+  "- for guests and other clients: `sdxi serve --fault 'F-2:every=10;F-44'`;",
   "- in a program: `openBus('embedded:', { faults: 'F-2' })`, and `bus.setFaults('F-44')` while the function runs; `bus.setFaults('')` ends it, and what was held back happens then.",
   '',
   'Faults that are a choice of the function are in force from its opening.',

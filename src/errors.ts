@@ -2,6 +2,7 @@
  * Every error this package throws on purpose: one class per kind, a stable `code`, fields instead of prose, and a hint that names the cure.
  * Device-side conditions (error-log records, completion errors) reach the caller through {@link ContextError}.
  */
+import { getSystemErrorMap } from 'node:util';
 
 /** The stable codes. A code never changes its meaning; new ones may be added. */
 export type SdxiErrorCode =
@@ -111,7 +112,9 @@ export class BusLostError extends SdxiError {
 /** A system call that failed. Fields: `call`, `errno`. */
 export class SystemError extends SdxiError {
   constructor(call: string, errno: number, options: SdxiErrorOptions = {}) {
-    super('ERR_SDXI_SYSTEM', `${call} failed with errno ${errno}`, { ...options, fields: { ...options.fields, call, errno } });
+    const [name, meaning] = getSystemErrorMap().get(-errno) ?? [];
+    const told = name === undefined ? '' : ` (${name}: ${meaning})`;
+    super('ERR_SDXI_SYSTEM', `${call} failed with errno ${errno}${told}`, { ...options, fields: { ...options.fields, call, errno } });
   }
 }
 

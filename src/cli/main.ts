@@ -37,12 +37,13 @@ Exit status:
   0    all done and, where data moved, verified
   1    something failed, or data was not as it should be
   2    wrong usage
-  130  interrupted (SIGINT)
+  130  interrupted (SIGINT); 143 by SIGTERM
 
 Functions are named by URI:
   embedded:                  a function on a thread of this process
   embedded:?maxContext=7     the same with other limits; a wrong name lists the options
-  vfio-user:/run/sdxi.sock   a function that another process serves (sdxi serve)
+  vfio-user:/run/sdxi.sock   a function that another process serves (sdxi serve), to one client at a time
+  vfio:0000:c4:00.1          a PCI function that is bound to vfio-pci (docs/vfio.md)
 
 Results go to stdout (--json: one JSON value), errors and progress to stderr. NO_COLOR turns colours off.`;
 

@@ -380,7 +380,7 @@ export class SdxiDriver {
   private freeNumber(): number {
     for (let n = 1; n <= this.caps.maxContext; n++) if (!this.byNumber.has(n)) return n;
     throw new SdxiError('ERR_SDXI_RESOURCE', `all ${this.caps.maxContext} contexts of ${this.name} are in use`, {
-      hint: 'close a context first',
+      hint: 'close one, or do with fewer (sdxi test: fewer --threads); a function with more has a higher maxContext (sdxi serve: --max-cxt)',
     });
   }
 

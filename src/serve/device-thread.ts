@@ -21,7 +21,7 @@ import { Room, type ServeLimits } from './limits.js';
 import { ThreadLog } from './log.js';
 import type { DmaPort } from './message-memory.js';
 import { Migration } from './migration.js';
-import { clientGone, clientHere, type ThreadNews } from './news.js';
+import type { ThreadNews } from './news.js';
 import { Session, type SessionHost } from './session.js';
 import { ServedTrace } from './trace.js';
 
@@ -240,7 +240,8 @@ class ServedFunction {
     }
     this.session = new Session(fd, this.host);
     this.awake = false;
-    this.tell(clientHere(peerProcess(fd)));
+    const pid = peerProcess(fd);
+    this.log.line(`a client has connected${pid > 0 ? ` (process ${pid})` : ''}`);
   }
 
   /** The client is gone: its memory and its interrupts are given up, the function stays as it is, and stands still. */
@@ -253,7 +254,8 @@ class ServedFunction {
     this.memory.clear();
     this.doorbells?.renew();
     this.trace?.flush();
-    this.tell(clientGone(session.ending, session.handled));
+    const { ending, handled } = session;
+    this.log.line(`the client is gone${ending === '' ? '' : `: ${ending}`} (${handled} messages)`);
   }
 
   private reset(): void {

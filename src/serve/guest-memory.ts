@@ -80,7 +80,8 @@ export class GuestMemory {
     if (offset < 0 || offset % PAGE_BYTES !== 0 || offset > ADDRESS_LIMIT - byteLength) return bad('its file offset is no whole page');
     if (this.maps >= MAX_DMA_MAPS) return bad(`there are ${MAX_DMA_MAPS} mappings already`, Errno.ENOSPC);
     const space = this.spaces.bind(NO_PASID);
-    if (space.overlaps(address, byteLength)) return bad('part of it is mapped already', Errno.EEXIST);
+    if (space.overlaps(address, byteLength))
+      return bad(`of the ${byteLength} bytes at 0x${address.toString(16)} some are mapped already`, Errno.EEXIST);
     let held: Held;
     if (fd === undefined) {
       const shadow = this.messages.open(byteLength);
@@ -123,7 +124,7 @@ export class GuestMemory {
     } catch {
       return new Refusal(Errno.EINVAL, 'it would cut a mapping in two');
     }
-    if (inside.length === 0) return new Refusal(Errno.ENOENT, 'nothing is mapped there');
+    if (inside.length === 0) return new Refusal(Errno.ENOENT, `nothing is mapped at 0x${address.toString(16)}, in ${byteLength} bytes`);
     for (const { note } of inside) this.remove(note);
     return undefined;
   }

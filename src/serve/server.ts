@@ -70,28 +70,16 @@ export class Server {
   /** Paths of the sockets. */
   readonly sockets: readonly string[];
   private readonly places: readonly Place[];
-  private readonly log: (line: string) => void;
   private closing?: Promise<void>;
 
-  constructor(places: readonly Place[], log: (line: string) => void) {
+  constructor(places: readonly Place[]) {
     this.places = places;
     this.sockets = places.map(({ socket }) => socket.path);
-    this.log = log;
   }
 
   /** Resolves when all threads have ended, whether they were asked to or not. */
   get ended(): Promise<void> {
     return Promise.all(this.places.map(({ ended }) => ended)).then(() => undefined);
-  }
-
-  /** @internal */
-  hear(place: Place, news: ThreadNews): void {
-    const { path } = place.socket;
-    if (news.kind === 'log') this.log(news.line);
-    else if (news.kind === 'client') this.log(`${path}: a client has connected${news.pid > 0 ? ` (process ${news.pid})` : ''}`);
-    else if (news.kind === 'client-gone') {
-      this.log(`${path}: the client is gone${news.why === '' ? '' : `: ${news.why}`} (${news.messages} messages)`);
-    }
   }
 
   /** @internal The thread has ended: nobody is to wait at its socket for a function that is gone. */
@@ -201,7 +189,7 @@ export async function serve(options: ServeOptions): Promise<Server> {
     }
     throw error;
   }
-  const server = new Server(places, onLog);
+  const server = new Server(places);
   const groups = groupShares(places, vectors);
   try {
     await Promise.all(
@@ -266,8 +254,8 @@ function start(server: Server, place: Place, data: ThreadData, ports: MessagePor
       log(`${data.name}: the function's thread has ended: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
     });
     worker.on('message', (news: ThreadNews) => {
-      if (news.kind !== 'ready') {
-        server.hear(place, news);
+      if (news.kind === 'log') {
+        log(news.line);
         return;
       }
       clearTimeout(timer);

@@ -65,9 +65,9 @@ export function listenOn(path: string): ListeningSocket {
     const { errno } = error.fields;
     const hint =
       errno === Errno.ENOENT
-        ? 'the folder of the socket does not exist'
+        ? 'the folder of the socket does not exist: make it first'
         : errno === Errno.EACCES
-          ? 'you may not make files in the folder of the socket'
+          ? 'you may not make files in the folder of the socket: give a path in a folder of your own'
           : 'give another path';
     throw new SystemError('bind', Number(errno), { hint, fields: { path }, cause: error });
   } finally {

@@ -5,8 +5,10 @@ import { formatPairs, formatTable } from '../format.js';
 import type { Terminal } from '../terminal.js';
 
 const HELP = `
-A plan of faults is part of a function's URI, and of --function wherever a command takes one:
+A plan of faults is part of a function's URI, and of --function wherever a command takes one. A
+function that is served to others has one as well:
   sdxi test 'embedded:?faults=F-2:every=100;F-44:every=10'
+  sdxi serve --socket /tmp/sdxi.sock --fault 'F-2:every=100;F-44:every=10'
 In programs: bus.setFaults('F-2') switches while the function runs. docs/faults.md has a page for each.`;
 
 export const faultCommand: CommandModule = (program, terminal) => {

@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from 'commander';
 import { ArgumentError } from '../../errors.js';
 import { FUNCTIONS_MAX, parseFunctionOptions, qemuArguments, type Server, serve } from '../../serve/index.js';
 import { type CommandModule, withJson } from '../command.js';
@@ -23,7 +24,7 @@ interface ServeCommandOptions {
 const HELP = `
 One function a socket, each on a thread of its own; those of a group reach each other under remote keys. A function outlives its clients
 and takes one at a time. The QEMU arguments go to standard output, what happens to standard error. SIGINT and SIGTERM stop the functions
-and remove the sockets.
+and remove the sockets: its orderly end, with status 0.
 
   sdxi serve --socket /tmp/sdxi.sock
   sdxi serve --socket /tmp/sdxi.sock --functions 2 --group 1
@@ -43,8 +44,8 @@ export const serveCommand: CommandModule = (program, terminal) => {
     .option('-o, --option <name=value>', 'an option of the function; may be given again', collect, [])
     .option('-f, --fault <plan>', 'a fault plan, as sdxi fault explains; may be given again', collect, [])
     .option('-t, --trace <file>', 'append one JSON line for each thing that happens')
-    .option('--vendor-id <id>', 'PCI vendor id', integer16)
-    .option('--device-id <id>', 'PCI device id', integer16)
+    .option('--vendor-id <id>', 'PCI vendor id', pciId)
+    .option('--device-id <id>', 'PCI device id', pciId)
     .option('--map-doorbells', 'let clients map the doorbells: no message each, but the function has to look for them')
     .option('--allow-shrinkable-memory', 'take memory whose file can be made shorter, although that would end this process');
   withJson(command)
@@ -59,21 +60,29 @@ export const serveCommand: CommandModule = (program, terminal) => {
     });
 };
 
-function integer16(text: string): number {
+function pciId(text: string): number {
   const value = Number(text);
   if (/^(0x[0-9a-f]{1,4}|\d+)$/i.test(text) && value <= 0xffff) return value;
-  throw new ArgumentError(`${text} is no PCI id`, { hint: 'give a number up to 0xffff' });
+  throw new InvalidArgumentError('It has to be a number up to 0xffff.');
 }
+
+/** Options of the function that `serve` has a name of its own for. */
+const NAMED: Readonly<Record<string, string>> = { groupId: '--group', maxContext: '--max-cxt' };
 
 function functionOptions({ option, group, maxCxt }: ServeCommandOptions): ReturnType<typeof parseFunctionOptions> {
   const params = new URLSearchParams();
   for (const text of option) {
     const at = text.indexOf('=');
     if (at < 1) throw new ArgumentError(`--option ${text} sets nothing`, { hint: 'write --option name=value' });
-    params.set(text.slice(0, at), text.slice(at + 1));
+    const name = text.slice(0, at);
+    if (params.has(name)) throw new ArgumentError(`option ${name} is given twice`, { hint: 'give it once' });
+    params.set(name, text.slice(at + 1));
   }
-  if (group !== undefined) params.set('groupId', String(group));
-  if (maxCxt !== undefined) params.set('maxContext', String(maxCxt));
+  for (const [name, value] of Object.entries({ groupId: group, maxContext: maxCxt })) {
+    if (value === undefined) continue;
+    if (params.has(name)) throw new ArgumentError(`${NAMED[name]} and --option ${name} are the same`, { hint: 'give one of them' });
+    params.set(name, String(value));
+  }
   return parseFunctionOptions(params);
 }
 
@@ -107,7 +116,7 @@ function announce(terminal: Terminal, { sockets }: Server): void {
   terminal.result({ sockets, qemu });
   for (const path of sockets) terminal.print(`listening on ${path}`);
   terminal.print('');
-  terminal.print('A guest with all of them (QEMU 10.1 or later; its memory has to be shared):');
+  terminal.print(`A guest with ${sockets.length > 1 ? 'all of them' : 'it'} (QEMU 10.1 or later; its memory has to be shared):`);
   terminal.print(`  qemu-system-x86_64 ${qemu.map(quoted).join(' ')} …`);
   terminal.print('or, with everything else that it takes:');
   terminal.print(`  sdxi vm ${sockets.map((path) => `--socket ${quoted(path)}`).join(' ')}`);
