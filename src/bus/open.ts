@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { ArgumentError, SdxiError } from '../errors.js';
 import type { Bus, FoundFunction } from './bus.js';
 import { checkOptions } from './checks.js';
@@ -51,9 +52,19 @@ export async function openBus(uri: string, options: OpenBusOptions = {}): Promis
     });
   }
   throw new SdxiError('ERR_SDXI_URI', `"${String(uri)}" does not say which bus to take`, {
-    hint: `write embedded:[?option=value&…]; known schemes are embedded, vfio, vfio-user, ${Object.keys(LATER).join(', ')}`,
+    hint: isSocket(uri)
+      ? `a served function is vfio-user:${uri}`
+      : 'write embedded:[?option=value&…], vfio-user:PATH of a socket, or vfio:ADDRESS of a PCI function',
     fields: { uri },
   });
+}
+
+function isSocket(path: unknown): boolean {
+  try {
+    return statSync(String(path)).isSocket();
+  } catch {
+    return false;
+  }
 }
 
 /** What could be opened on this machine, and the PCI functions that could not, with what to do about it. */

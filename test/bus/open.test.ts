@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EmbeddedBus, InlineBus, listFunctions, openBus } from '../../src/bus/index.js';
 import { Reg } from '../../src/spec/index.js';
+import { startServer } from '../serve/rig.js';
 
 describe('openBus', () => {
   it.each([
@@ -44,6 +45,13 @@ describe('openBus', () => {
     ['embedded:?registerTimeoutMs=soon', 'ERR_SDXI_ARGUMENT', /registerTimeoutMs/],
   ])('refuses %j', async (uri, code, message) => {
     await expect(openBus(uri)).rejects.toMatchObject({ code, message: expect.stringMatching(message), hint: expect.any(String) });
+  });
+
+  it('the path of a socket alone is answered with its URI', async () => {
+    const rig = await startServer();
+    const error = await openBus(rig.path).catch((e) => e);
+    await rig.close();
+    expect(error).toMatchObject({ code: 'ERR_SDXI_URI', hint: `a served function is vfio-user:${rig.path}` });
   });
 
   it('an unknown option is answered with all valid ones', async () => {

@@ -3,23 +3,21 @@ import { type FailureJson, here, hereJson, sdxi } from './run.js';
 
 const ESCAPE = '\u001b';
 
+const COMMANDS = ['demo', 'copy', 'test', 'conform', 'serve', 'grant', 'vm', 'fault', 'list', 'info', 'decode', 'bench'];
+
 describe('sdxi: usage', () => {
   it('help names every command and the exit codes, on stdout, exit 0', async () => {
     const { code, stdout, stderr } = await sdxi(['--help']);
     expect([code, stderr]).toEqual([0, '']);
-    for (const text of ['demo', 'copy', 'test', 'conform', 'list', 'info', 'decode', 'bench', 'Exit status', 'NO_COLOR'])
-      expect(stdout).toContain(text);
+    for (const text of [...COMMANDS, 'Exit status', 'NO_COLOR']) expect(stdout).toContain(text);
   });
 
-  it.each(['demo', 'copy', 'test', 'conform', 'vm', 'list', 'info', 'decode', 'bench'])(
-    '%s --help shows its options, --json among them',
-    async (command) => {
-      const { code, stdout } = await here([command, '--help']);
-      expect(code).toBe(0);
-      expect(stdout).toContain(`Usage: sdxi ${command}`);
-      expect(stdout).toContain('--json');
-    },
-  );
+  it.each(COMMANDS)('%s --help shows its options, --json among them', async (command) => {
+    const { code, stdout } = await here([command, '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toContain(`Usage: sdxi ${command}`);
+    expect(stdout).toContain('--json');
+  });
 
   it('without a command it prints the help to stderr, exit 2', async () => {
     const { code, stdout, stderr } = await here([]);
@@ -49,6 +47,15 @@ describe('sdxi: usage', () => {
     ['a step that the demo does not have', ['demo', '--only', 'file,all'], "argument 'file,all' is invalid", 'function, dmatest, file'],
     ['a corruption that nobody looks for', ['test', '--corrupt', 'data', '--noverify'], '--noverify', 'give one'],
     ['a socket that is not there', ['vm', '--socket', '/nonexistent', '--run', 'true'], 'no socket at /nonexistent', 'sdxi serve'],
+    ['a trace to nowhere', ['serve', '--socket', '/nonexistent/s', '--trace', '-'], '--trace takes a file', '/dev/stdout'],
+    ['an option twice', ['serve', '--socket', '/nonexistent/s', '--option', 'qos=on', '--option', 'qos=off'], 'qos', 'once'],
+    [
+      'an option by both its names',
+      ['serve', '--socket', '/nonexistent/s', '--max-cxt', '5', '--option', 'maxContext=3'],
+      '--max-cxt and --option maxContext',
+      'one of them',
+    ],
+    ['a PCI id that is none', ['serve', '--socket', '/nonexistent/s', '--vendor-id', 'zz'], '--vendor-id', '0xffff'],
     ['a file for no place in the guest', ['vm', '--no-function', '--run', 'true', '--file', '/etc/hostname'], 'no place', 'HOST:'],
     ['a URI of no bus', ['info', 'nonsense'], 'nonsense', 'embedded'],
     ['an unknown option of a function', ['info', 'embedded:?colour=1'], 'colour', 'maxContext'],

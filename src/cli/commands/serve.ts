@@ -88,6 +88,7 @@ function functionOptions({ option, group, maxCxt }: ServeCommandOptions): Return
 
 async function run(terminal: Terminal, options: ServeCommandOptions, signal: AbortSignal): Promise<void> {
   const { socket, functions, vectors, fault, trace, vendorId, deviceId, mapDoorbells, allowShrinkableMemory } = options;
+  if (trace === '-') throw new ArgumentError('--trace takes a file', { hint: 'write --trace /dev/stdout to see it here' });
   const identity = { ...(vendorId === undefined ? {} : { vendorId }), ...(deviceId === undefined ? {} : { deviceId }) };
   const server = await serve({
     socket,
