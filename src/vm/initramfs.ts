@@ -25,8 +25,10 @@ export PATH=/bin HOME=/ TERM=linux NO_COLOR=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-# Files that did not fit into memory: the kernel has said so on its console.
-dmesg | grep -q 'Initramfs unpacking failed' && poweroff -f
+if dmesg | grep -q 'Initramfs unpacking failed'; then
+  echo 'Not all files fit into the memory of this guest: give it more (--memory).'
+  poweroff -f
+fi
 echo 3 > /proc/sys/kernel/printk
 [ -f /lib/modules.list ] && while read -r module; do insmod "/lib/modules/$module"; done < /lib/modules.list
 if grep -q sdxi.console /proc/cmdline; then
