@@ -1,10 +1,11 @@
-import { mkdtempSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Guest } from '../../src/vm/guest.js';
 import { tools } from '../../src/vm/packages.js';
-import { prepareGuest } from '../../src/vm/prepare.js';
+import { prepareGuest, temporaryFolder } from '../../src/vm/prepare.js';
 
 /** A shell script in place of QEMU. */
 const guestOf = (script: string) =>
@@ -30,7 +31,7 @@ describe('a guest', () => {
     await guest.close();
   });
 
-  it.each(['/', '/opt/', '/proc/x', '/tmp/../dev/x', '/sys', 'relative', ''])('takes no file at "%s"', async (path) => {
+  it.each(['/', '/opt/', '/proc/x', '/tmp/../dev/x', '/sys', 'proc/x', ''])('takes no file at "%s"', async (path) => {
     const refused = prepareGuest({ files: { [path]: Buffer.from('x') } }, 'file');
     await expect(refused).rejects.toMatchObject({ code: 'ERR_SDXI_ARGUMENT', hint: expect.stringContaining('/proc') });
   });
@@ -40,6 +41,15 @@ describe('a guest', () => {
       code: 'ERR_SDXI_ARGUMENT',
       hint: expect.stringContaining('sdxi serve'),
     });
+  });
+
+  it('the folders of processes that are gone go with the next one', () => {
+    const { pid } = spawnSync(process.execPath, ['-e', '']);
+    const [left, theirs] = [pid, process.ppid].map((one) => join(tmpdir(), `sdxi-left-${one}-x`));
+    for (const folder of [left, theirs]) mkdirSync(folder);
+    const made = temporaryFolder('sdxi-left-');
+    expect([left, theirs, made].map((folder) => existsSync(folder))).toEqual([false, true, true]);
+    for (const folder of [theirs, made]) rmSync(folder, { recursive: true });
   });
 
   it.each(['/tmp/a:b', '/tmp/a;b', '/tmp/a"b'])('no cache is made in %s', async (folder) => {
