@@ -6,6 +6,8 @@ import { AbortError, SdxiError } from '../errors.js';
 
 const LOCK_POLL_MS = 200;
 const LOCK_MS = 15 * 60_000;
+/** A process that takes a lock writes its name at once. */
+const NAMELESS_MS = 5000;
 /** A folder that was used so recently may be in use. */
 const FRESH_MS = 10 * 60_000;
 
@@ -43,12 +45,18 @@ async function lock(path: string, signal: AbortSignal | undefined): Promise<void
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw notWritable(dirname(path), error);
     }
     const owner = Number(readIfThere(path));
-    if (owner > 0 && !alive(owner)) rmSync(path, { force: true });
+    if (owner > 0 ? !alive(owner) : isOld(path)) rmSync(path, { force: true });
     else if (Date.now() > deadline) {
       throw new SdxiError('ERR_SDXI_BUSY', `process ${owner} has kept ${path} for too long`, { hint: 'end it, or remove that file' });
     } else await pause(LOCK_POLL_MS, undefined, { signal }).catch(() => {});
     if (signal?.aborted) throw new AbortError(`waiting for process ${owner}, which makes the same`);
   }
+}
+
+/** A lock without a name in it for so long was never finished: the disk was full, or its process was killed. */
+function isOld(path: string): boolean {
+  const made = statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+  return made !== undefined && Date.now() - made > NAMELESS_MS;
 }
 
 function readIfThere(path: string): string {

@@ -70,6 +70,13 @@ describe('the cache', () => {
     expect(readdirSync(root).sort()).toEqual(['thing', `thing.draft-${process.ppid}-0`]);
   });
 
+  it('a lock that names nobody is nobody\u2019s, after a while', async () => {
+    writeFileSync(join(root, 'thing.lock'), '');
+    utimesSync(join(root, 'thing.lock'), new Date(), new Date(Date.now() - 10_000));
+    await cached('thing', fill('x'), AbortSignal.timeout(2000));
+    expect(readdirSync(root)).toEqual(['thing']);
+  });
+
   it('a folder that somebody else has finished meanwhile is taken', async () => {
     const place = await cached('thing', async (folder) => {
       await fill('late')(folder);
