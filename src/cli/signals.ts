@@ -6,11 +6,14 @@ import { ExitCode } from './terminal.js';
 export class InterruptedError extends SdxiError {
   readonly exitCode: ExitCode;
 
-  constructor(signal: NodeJS.Signals) {
-    super('ERR_SDXI_ABORTED', `interrupted by ${signal}`, { hint: 'everything that was in flight has been stopped' });
+  /** @param cause what went wrong besides */
+  constructor(signal: NodeJS.Signals, cause?: unknown) {
+    super('ERR_SDXI_ABORTED', `interrupted by ${signal}`, { hint: 'everything that was in flight has been stopped', cause });
     this.exitCode = signal === 'SIGTERM' ? ExitCode.TERMINATED : ExitCode.INTERRUPTED;
   }
 }
+
+const isAbort = (error: unknown): boolean => error instanceof SdxiError && error.code === 'ERR_SDXI_ABORTED';
 
 /**
  * Runs `work` with an AbortSignal that SIGINT and SIGTERM abort, so that a function is stopped and files are put away before
@@ -34,7 +37,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     if (received) throw new InterruptedError(received);
     return result;
   } catch (error) {
-    if (received && !(error instanceof InterruptedError)) throw new InterruptedError(received);
+    if (received && !(error instanceof InterruptedError)) throw new InterruptedError(received, isAbort(error) ? undefined : error);
     throw error;
   } finally {
     process.off('SIGINT', onSignal);

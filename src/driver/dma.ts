@@ -38,7 +38,7 @@ export class IovaSpace {
   take(iova: number, byteLength: number): void {
     if (this.free.take(iova - (iova % PAGE_BYTES), pages(iova, byteLength))) return;
     throw new SdxiError('ERR_SDXI_RESOURCE', `DMA addresses 0x${iova.toString(16)} … are in use, or outside 2^32 … 2^47`, {
-      hint: 'give each function that is resumed an IovaSpace of its own',
+      hint: 'give addresses there that nothing else has; a function that is resumed takes an IovaSpace of its own',
       fields: { iova, byteLength },
     });
   }

@@ -1,5 +1,7 @@
 /** What begins a message of the guest's first process. A program may print it too: then no known word follows. */
 const MARK = 0x1e;
+/** No message is as long. */
+const MESSAGE_MAX = 64;
 
 /** A command that the guest works on. */
 interface Waiting {
@@ -67,7 +69,12 @@ export class ConsoleReader {
       return bytes.subarray(again);
     }
     this.line = Buffer.concat([begun, end < 0 ? bytes : bytes.subarray(0, end)]);
-    if (end < 0) return bytes.subarray(bytes.length);
+    if (end < 0 && this.line.length <= MESSAGE_MAX) return bytes.subarray(bytes.length);
+    if (end < 0) {
+      this.print(Buffer.concat([Buffer.of(MARK), this.line]));
+      this.line = undefined;
+      return bytes.subarray(bytes.length);
+    }
     const message = this.line;
     const [word, status] = message.toString().split(' ');
     this.line = undefined;

@@ -1,7 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ServeOptions, serve } from '../serve/index.js';
+import { temporaryFolder } from './prepare.js';
 
 /** A function for one guest, on a socket of its own. */
 export interface OwnFunction {
@@ -15,7 +15,7 @@ export interface OwnFunction {
  * @throws as {@link serve}
  */
 export async function ownFunction(options: Omit<ServeOptions, 'socket' | 'functions'> = {}): Promise<OwnFunction> {
-  const folder = mkdtempSync(join(tmpdir(), 'sdxi-function-'));
+  const folder = temporaryFolder('sdxi-function-');
   try {
     const server = await serve({ ...options, socket: join(folder, 'socket') });
     return {

@@ -75,7 +75,8 @@ export class Guest {
         signal?.removeEventListener('abort', this.onAbort);
         resolve();
       };
-      this.child.once('exit', end);
+      // Not `exit`: the last that it said may still be in the pipes.
+      this.child.once('close', end);
       this.child.once('error', (error) => {
         this.errors += error.message;
         end();

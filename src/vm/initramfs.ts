@@ -25,7 +25,10 @@ export PATH=/bin HOME=/ TERM=linux NO_COLOR=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-mount -t tmpfs tmp /tmp
+if dmesg | grep -q 'Initramfs unpacking failed'; then
+  echo 'Not all files fit into the memory of this guest: give it more (--memory).'
+  poweroff -f
+fi
 echo 3 > /proc/sys/kernel/printk
 [ -f /lib/modules.list ] && while read -r module; do insmod "/lib/modules/$module"; done < /lib/modules.list
 if grep -q sdxi.console /proc/cmdline; then
@@ -38,10 +41,14 @@ if grep -q sdxi.console /proc/cmdline; then
 fi
 exec < /dev/ttyS1 > /dev/ttyS1 2>&1
 stty raw -echo
-# Through a pipe, as scripts expect it: on a terminal programs colour their output and draw progress bars.
+set -o pipefail
+# Through a pipe, as scripts expect it: on a terminal programs colour their output and draw progress bars. No file is written: a script
+# may have filled the memory that files are in.
 work() {
-  { sh "$2" < /dev/null 2>&1; echo $? > /tmp/.status; } | cat
-  printf '\\036%s %d\\n' "$1" "$(cat /tmp/.status)"
+  mark=$1
+  shift
+  sh "$@" < /dev/null 2>&1 | cat
+  printf '\\036%s %d\\n' "$mark" $?
 }
 if [ -f /sdxi-script ]; then
   work script /sdxi-script
@@ -50,8 +57,7 @@ if [ -f /sdxi-script ]; then
 fi
 printf '\\036ready\\n'
 while read -r mark command; do
-  echo "$command" | base64 -d > /tmp/.command
-  work "$mark" /tmp/.command
+  work "$mark" -c -- "$(echo "$command" | base64 -d)"
 done
 `;
 

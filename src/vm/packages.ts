@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync 
 import { join } from 'node:path';
 import { SdxiError } from '../errors.js';
 import { PrivateApt } from './apt.js';
-import { cached, isCached } from './cache.js';
+import { cached, cacheFolder, isCached } from './cache.js';
 import { gunzip, isElf, payloadOf } from './kernel.js';
 import { must } from './run.js';
 
@@ -138,6 +138,15 @@ export interface ToolsOptions {
   readonly signal?: AbortSignal;
 }
 
+/** The loader takes a list of folders, apt a file of settings: both read such characters as their own. @throws SdxiError ERR_SDXI_SYSTEM */
+function checkName(folder: string): void {
+  if (!/[:;"\\\n]/.test(folder)) return;
+  throw new SdxiError('ERR_SDXI_SYSTEM', `the cache cannot be in ${JSON.stringify(folder)}`, {
+    hint: 'set SDXI_CACHE to a folder without colons, semicolons, quotes and backslashes in its path',
+    fields: { folder },
+  });
+}
+
 /**
  * A kernel, the guest's programs and, unless this machine has one, QEMU: from the cache, or fetched into it through the machine's
  * Debian mirror.
@@ -149,12 +158,17 @@ export async function tools({ qemu = true, onFetch = () => {}, signal }: ToolsOp
       hint: 'run sdxi vm on an x86-64 machine with Debian, or in a container of it',
     });
   }
+  checkName(cacheFolder());
   const whole = qemu || isCached(MACHINE_FOLDER);
-  const folder = await cached(whole ? MACHINE_FOLDER : GUEST_FOLDER, async (draft) => {
-    onFetch();
-    await fetchInto(draft, whole ? [...MACHINE_PACKAGES, ...GUEST_PACKAGES] : GUEST_PACKAGES, signal);
-    if (whole) checkQemu(join(draft, 'root'));
-  });
+  const folder = await cached(
+    whole ? MACHINE_FOLDER : GUEST_FOLDER,
+    async (draft) => {
+      onFetch();
+      await fetchInto(draft, whole ? [...MACHINE_PACKAGES, ...GUEST_PACKAGES] : GUEST_PACKAGES, signal);
+      if (whole) checkQemu(join(draft, 'root'));
+    },
+    signal,
+  );
   const boot = join(folder, 'boot');
   const unpacked = join(boot, 'vmlinux');
   return {

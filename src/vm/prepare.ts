@@ -1,8 +1,8 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import { ArgumentError } from '../errors.js';
-import { alive } from './cache.js';
+import { alive, removeIfOurs } from './cache.js';
 import { writeInitramfs } from './initramfs.js';
 import { tools } from './packages.js';
 import { fetchedQemu, installedQemu, type MachineOptions, machineArguments, namedQemu } from './qemu.js';
@@ -38,23 +38,45 @@ export function spawnArguments({ command, args }: Prepared): string[] {
   return [...(existsSync(SETPRIV) ? [SETPRIV, '--pdeathsig', 'KILL'] : []), command, ...args];
 }
 
-const FOLDER = 'sdxi-vm-';
-
-/** A folder for one guest. Those of processes that were killed go with the next one: each holds up to 110 MB. */
-function guestFolder(keep: boolean): string {
+/**
+ * A folder in /tmp whose name begins like this. Those of processes that were killed go with the next one: that of a guest holds up to 110 MB.
+ * @param options.keep it is for later than this process
+ */
+export function temporaryFolder(prefix: string, { keep = false } = {}): string {
   for (const name of readdirSync(tmpdir())) {
-    const pid = name.startsWith(FOLDER) ? /^\d+(?=-)/.exec(name.slice(FOLDER.length))?.[0] : undefined;
-    if (pid !== undefined && !alive(Number(pid))) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    const pid = name.startsWith(prefix) ? /^\d+(?=-)/.exec(name.slice(prefix.length))?.[0] : undefined;
+    if (pid !== undefined && !alive(Number(pid))) removeIfOurs(join(tmpdir(), name));
   }
-  return mkdtempSync(join(tmpdir(), `${FOLDER}${keep ? 'kept' : process.pid}-`));
+  return mkdtempSync(join(tmpdir(), `${prefix}${keep ? 'kept' : process.pid}-`));
 }
 
 /** QEMU says little about a socket that nobody listens to. @throws ArgumentError */
 function checkSocket(path: string): void {
-  if (statSync(path, { throwIfNoEntry: false })?.isSocket()) return;
+  if (isSocket(path)) return;
   throw new ArgumentError(`there is no socket at ${path}`, {
     hint: `start the function first: sdxi serve --socket ${path}`,
     fields: { socket: path },
+  });
+}
+
+function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket();
+  } catch {
+    return false;
+  }
+}
+
+/** Where the guest mounts what is the kernel's: a file there would be hidden. */
+const MOUNTED = /^\/(proc|sys|dev)(\/|$)/;
+
+/** @throws ArgumentError for a path at which no program of the guest would find a file */
+function checkPlace(path: string): void {
+  const place = posix.normalize(`/${path}`);
+  if (!place.endsWith('/') && !MOUNTED.test(place)) return;
+  throw new ArgumentError(`no file can be put at "${path}" of the guest`, {
+    hint: 'give the whole path of a file, its name included, outside of /proc, /sys and /dev',
+    fields: { path },
   });
 }
 
@@ -72,10 +94,11 @@ export async function prepareGuest(
   const { sockets = [], memoryMiB = 512, iommu = 'none', rootPort = false, kvm = false, reboot = false } = options;
   const { kernelArgs = [], qemuArgs = [], node = false, files = {}, onFetch, signal } = options;
   for (const path of sockets) checkSocket(path);
+  for (const path of Object.keys(files)) checkPlace(path);
   const own = options.qemu === undefined ? installedQemu() : namedQemu(options.qemu);
   const fetched = await tools({ qemu: own === undefined, onFetch, signal });
   const { command, args } = own ?? fetchedQemu(fetched);
-  const folder = guestFolder(keep);
+  const folder = temporaryFolder('sdxi-vm-', { keep });
   try {
     const initrd = join(folder, 'initrd.cpio');
     await writeInitramfs(fetched, { node, files }, initrd);

@@ -66,6 +66,9 @@ export interface MachineOptions {
 const KERNEL_ARGS =
   'console=ttyS0 panic=-1 mitigations=off nokaslr quiet lpj=4000000 tsc=reliable no_timer_check 8250.nr_uarts=2 cryptomgr.notests random.trust_cpu=on lsm= audit=0';
 
+/** A path among options that commas part. */
+const escaped = (path: string): string => path.replaceAll(',', ',,');
+
 function device(path: string, bus?: string): string[] {
   const properties = { driver: 'vfio-user-pci', socket: { type: 'unix', path }, ...(bus === undefined ? {} : { bus }) };
   return ['-device', JSON.stringify(properties)];
@@ -96,7 +99,7 @@ export function machineArguments(kernel: string, initrd: string, options: Machin
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-monitor', 'none', '-net', 'none'],
     ...serial,
     ...(reboot ? [] : ['-no-reboot']),
-    ...(qmp === undefined ? [] : ['-qmp', `unix:${qmp},server=on,wait=off`]),
+    ...(qmp === undefined ? [] : ['-qmp', `unix:${escaped(qmp)},server=on,wait=off`]),
     ...['-kernel', kernel, '-initrd', initrd, '-append', append.join(' ')],
     ...(intel ? ['-device', 'intel-iommu,caching-mode=on,intremap=on'] : []),
     ...functions,

@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bootGuest, type Guest } from '../../src/vm/index.js';
+import { bootGuest, type Guest, runInGuest } from '../../src/vm/index.js';
 
 const BIN = fileURLToPath(new URL('../../bin/sdxi.js', import.meta.url));
 
@@ -33,6 +34,34 @@ describe('sdxi vm', () => {
     const { code, stdout } = await sdxi(['vm', '--no-function', '--run', 'seq 1 20000']);
     expect(code).toBe(0);
     expect(stdout).toBe(Array.from({ length: 20_000 }, (_, i) => `${i + 1}\n`).join(''));
+  });
+
+  it('a script that fills all memory for files keeps its status', async () => {
+    const script = 'dd if=/dev/zero of=/tmp/all bs=1M 2>/dev/null; dd if=/dev/zero of=/all bs=1k 2>/dev/null; echo end; exit 9';
+    const { code, stdout } = await sdxi(['vm', '--no-function', '--memory', '192m', '--run', script]);
+    expect([code, stdout]).toEqual([9, 'end\n']);
+  });
+
+  it('a file is where it was put, in /tmp too', async () => {
+    const { code, stdout } = await sdxi(['vm', '--no-function', '--file', `${BIN}:/tmp/a b/file`, '--run', 'sha256sum < "/tmp/a b/file"']);
+    expect([code, stdout]).toEqual([0, `${createHash('sha256').update(readFileSync(BIN)).digest('hex')}  -\n`]);
+  });
+
+  it('files that the memory does not hold are an error, never cut off', async () => {
+    const files = { '/large': Buffer.alloc(90 << 20, 1) };
+    await expect(runInGuest({ memoryMiB: 256, files }, 'ls -l /large')).rejects.toMatchObject({
+      code: 'ERR_SDXI_SYSTEM',
+      hint: expect.stringContaining('(--memory)'),
+    });
+  });
+
+  it.each([0, 1, 126, 255])('status %i of a script that prints any bytes', async (status) => {
+    const bytes = Buffer.from(Array.from({ length: 256 }, (_, i) => 255 - i));
+    const printed = [...bytes].map((byte) => `\\\\${byte.toString(8).padStart(3, '0')}`).join('');
+    const seen: Buffer[] = [];
+    const script = `x='"$HOME'\nprintf "${printed}"\n[ "$x" = '"'\\$HOME ] && exit ${status}`;
+    const outcome = await runInGuest({}, script, { onData: (part) => seen.push(Buffer.from(part)) });
+    expect([outcome.code, Buffer.concat(seen).toString('hex')]).toEqual([status, bytes.toString('hex')]);
   });
 
   it('a script that takes too long ends with the last that was said; no QEMU and no folder is left', async () => {

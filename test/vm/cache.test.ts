@@ -1,9 +1,22 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { cached, prune } from '../../src/vm/cache.js';
+
+const CACHE_SOURCE = new URL('../../dist/vm/cache.js', import.meta.url).href;
 
 /** A process that has been, and is no more. */
 const gone = () => spawnSync(process.execPath, ['-e', '']).pid;
@@ -57,6 +70,13 @@ describe('the cache', () => {
     expect(readdirSync(root).sort()).toEqual(['thing', `thing.draft-${process.ppid}-0`]);
   });
 
+  it('a lock that names nobody is nobody\u2019s, after a while', async () => {
+    writeFileSync(join(root, 'thing.lock'), '');
+    utimesSync(join(root, 'thing.lock'), new Date(), new Date(Date.now() - 10_000));
+    await cached('thing', fill('x'), AbortSignal.timeout(2000));
+    expect(readdirSync(root)).toEqual(['thing']);
+  });
+
   it('a folder that somebody else has finished meanwhile is taken', async () => {
     const place = await cached('thing', async (folder) => {
       await fill('late')(folder);
@@ -82,6 +102,39 @@ describe('the cache', () => {
       age(name, minutes);
     prune('node-', 1, now);
     expect(readdirSync(root).sort()).toEqual(['guest-a', 'node-c', 'node-d']);
+  });
+
+  it('pruning passes over what is gone by then', () => {
+    symlinkSync(join(root, 'nowhere'), join(root, 'node-x'));
+    mkdirSync(join(root, 'node-y'));
+    prune('node-', 5);
+    expect(readdirSync(root).sort()).toEqual(['node-x', 'node-y']);
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('what somebody else has left in a shared folder stays, and does no harm', () => {
+    chmodSync(root, 0o1777);
+    mkdirSync(join(root, 'theirs'));
+    const script = `import { removeIfOurs } from ${JSON.stringify(CACHE_SOURCE)}; removeIfOurs('theirs'); console.log('went on')`;
+    const nobody = { cwd: root, uid: 65534, gid: 65534, encoding: 'utf8' } as const;
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], nobody);
+    expect([stdout, readdirSync(root)]).toEqual(['went on\n', ['theirs']]);
+  });
+
+  it('who waits for another process can be told to stop', async () => {
+    writeFileSync(join(root, 'thing.lock'), String(process.ppid));
+    const controller = new AbortController();
+    const waiting = cached('thing', fill('x'), controller.signal);
+    setTimeout(() => controller.abort(), 20);
+    await expect(waiting).rejects.toMatchObject({ code: 'ERR_SDXI_ABORTED', message: expect.stringContaining(String(process.ppid)) });
+    expect(readdirSync(root)).toEqual(['thing.lock']);
+  });
+
+  it('a cache that cannot be written names the cure', async () => {
+    vi.stubEnv('SDXI_CACHE', '/proc');
+    await expect(cached('thing', fill('x'))).rejects.toMatchObject({
+      code: 'ERR_SDXI_SYSTEM',
+      hint: expect.stringContaining('SDXI_CACHE'),
+    });
   });
 
   it('a cache that cannot be made names the cure', async () => {

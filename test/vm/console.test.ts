@@ -44,6 +44,15 @@ describe('the guest\u2019s end of the command line', () => {
     expect(reader.output).toBe('one\n');
   });
 
+  it('a mark with no message behind it holds nothing back', () => {
+    const seen: Buffer[] = [];
+    const reader = new ConsoleReader(() => {});
+    void reader.expect('m1', (bytes) => seen.push(Buffer.from(bytes)));
+    reader.take(Buffer.from(`\x1e${'x'.repeat(50)}`));
+    reader.take(Buffer.from('x'.repeat(50)));
+    expect(Buffer.concat(seen).toString()).toBe(`\x1e${'x'.repeat(100)}`);
+  });
+
   it('what a command prints that nobody waits for any more is not the next one\u2019s', async () => {
     const reader = new ConsoleReader(() => {});
     void reader.expect('m1');

@@ -35,6 +35,10 @@ describe('the machine\u2019s arguments', () => {
     ]);
   });
 
+  it('a comma in the path of the socket for QEMU\u2019s own commands is part of it', () => {
+    expect(valuesOf(args({ qmp: '/a, b/qmp' }), '-qmp')).toEqual(['unix:/a,, b/qmp,server=on,wait=off']);
+  });
+
   it('the IOMMU comes before the devices, with caching mode, and the kernel uses it', () => {
     const list = args({ sockets: ['/a.sock'], iommu: 'intel' });
     expect(valuesOf(list, '-device')[0]).toBe('intel-iommu,caching-mode=on,intremap=on');

@@ -52,7 +52,7 @@ export function admit(host: Host, address: string): PciFunction & { readonly gro
   return { ...found, group: found.group };
 }
 
-const hex = (code: number) => `0x${code.toString(16).padStart(6, '0')}`;
+const hex = (code: number) => (Number.isNaN(code) ? 'unknown' : `0x${code.toString(16).padStart(6, '0')}`);
 
 function noIommu(host: Host, { address }: PciFunction): SdxiError {
   const cpu = host.proc('cpuinfo');

@@ -58,6 +58,11 @@ export class VfioDevice {
     throw failed(call, result, 'see dmesg');
   }
 
+  /** A part of a register is none. @throws BusLostError, SystemError */
+  private checkWhole(call: string, result: number, { byteLength }: Uint8Array): void {
+    if (this.check(call, result) !== byteLength) this.lost(`${call}: ${result} of ${byteLength} bytes`);
+  }
+
   /** @throws SdxiError ERR_SDXI_SYSTEM when there is none, or it makes no sense */
   region(index: number): RegionInfo {
     let byteLength = REGION_INFO_BYTES;
@@ -112,7 +117,7 @@ export class VfioDevice {
     const before = this.readConfig(COMMAND);
     if (before === NOBODY) this.lost('its configuration space reads all ones');
     this.word.view.setUint16(0, before | COMMAND_MEMORY | COMMAND_MASTER, true);
-    this.check('write of COMMAND', this.host.write(this.fd, this.word.bytes, this.config.offset + COMMAND));
+    this.checkWhole('write of COMMAND', this.host.write(this.fd, this.word.bytes, this.config.offset + COMMAND), this.word.bytes);
   }
 
   /** Whether configuration space, which answers even with memory disabled, knows of a device. */
@@ -121,20 +126,20 @@ export class VfioDevice {
   }
 
   private readConfig(offset: number): number {
-    this.check('read of configuration space', this.host.read(this.fd, this.word.bytes, this.config.offset + offset));
+    this.checkWhole('read of configuration space', this.host.read(this.fd, this.word.bytes, this.config.offset + offset), this.word.bytes);
     return this.word.view.getUint16(0, true);
   }
 
   /** 8 bytes of a region, by a system call. @throws BusLostError, SystemError */
   read64(position: number): bigint {
-    this.check('read of a register', this.host.read(this.fd, this.quad.bytes, position));
+    this.checkWhole('read of a register', this.host.read(this.fd, this.quad.bytes, position), this.quad.bytes);
     return this.quad.view.getBigUint64(0, true);
   }
 
   /** @throws BusLostError, SystemError */
   write64(position: number, value: bigint): void {
     this.quad.view.setBigUint64(0, value, true);
-    this.check('write of a register', this.host.write(this.fd, this.quad.bytes, position));
+    this.checkWhole('write of a register', this.host.write(this.fd, this.quad.bytes, position), this.quad.bytes);
   }
 
   /** Maps a part of a region. @returns the address, or -errno */

@@ -8,6 +8,9 @@ import { failed } from './errno.js';
 import { PciIrq } from './uapi.js';
 import type { VfioSettings } from './uri.js';
 
+/** A table of MSI-X has no more entries. PCI Local Bus 3.0 §6.8.2. */
+const VECTORS_MAX = 2048;
+
 /** Events of a device that end it for its user, and what they mean. */
 const ENDINGS = [
   { index: PciIrq.REQ, reason: 'the kernel wants it back (unbound, or unplugged)' },
@@ -28,11 +31,12 @@ export class Interrupts {
   static async open(device: VfioDevice, { uri, address, vectors: wanted }: VfioSettings): Promise<Interrupts> {
     const there = device.interrupts(PciIrq.MSIX);
     if (there < 2) throw tooFew(address, there, 'see lspci -v: the function has to have a working MSI-X capability');
-    const endings = ENDINGS.filter(({ index }) => device.interrupts(index) > 0).map((ending) => ({ ...ending, fd: createEventfd() }));
+    const endings: { index: number; reason: string; fd: number }[] = [];
     let watch: EventWatch | undefined;
     try {
+      for (const ending of ENDINGS) if (device.interrupts(ending.index) > 0) endings.push({ ...ending, fd: createEventfd() });
       const lost = endings.map(({ fd, reason }) => ({ fd, on: 'input', reason }) as const);
-      watch = EventWatch.start({ uri, vectors: Math.min(there, wanted ?? there), lost });
+      watch = EventWatch.start({ uri, vectors: Math.min(there, wanted ?? VECTORS_MAX, VECTORS_MAX), lost });
       const vectors = connect(device, watch.fds, address);
       for (const { index, fd } of endings) device.signal(index, [fd]);
       return new Interrupts(device, watch, vectors, endings);

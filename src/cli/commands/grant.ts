@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { listFunctions, openBus } from '../../bus/index.js';
-import { SdxiDriver } from '../../driver/index.js';
-import { ArgumentError } from '../../errors.js';
+import { IovaSpace, SdxiDriver } from '../../driver/index.js';
+import { AbortError, ArgumentError, TimeoutError } from '../../errors.js';
 import { Access } from '../../memory/address-space.js';
 import { allocateRegion } from '../../memory/region.js';
 import { type CommandModule, withJson } from '../command.js';
 import { existingFile, integerIn, parseSize } from '../parse.js';
-import { InterruptedError, interruptible } from '../signals.js';
+import { interruptible } from '../signals.js';
 import type { Terminal } from '../terminal.js';
 
 interface GrantOptions {
@@ -15,7 +15,6 @@ interface GrantOptions {
   vector?: number;
   fill?: number;
   file?: string;
-  save?: string;
   seconds?: number;
 }
 
@@ -43,18 +42,22 @@ export const grantCommand: CommandModule = (program, terminal) => {
   withJson(command)
     .addHelpText('after', HELP)
     .action(async (address: number, length: number, uri: string | undefined, options: GrantOptions) => {
+      let withdrawn = false;
       try {
-        await interruptible((signal) => run(terminal, { address, length, uri: uri ?? onlyFunction() }, options, signal));
+        await interruptible(async (signal) => {
+          await run(terminal, { address, length, uri: uri ?? onlyFunction() }, options, signal);
+          withdrawn = true;
+        });
       } catch (error) {
-        if (!(error instanceof InterruptedError)) throw error; // the way that it ends
+        if (!withdrawn) throw error; // otherwise a signal, the way that it ends
       }
     });
 };
 
 function parseAddress(text: string): number {
   const value = Number(text);
-  if (/^(0x[0-9a-f]+|\d+)$/i.test(text) && Number.isSafeInteger(value) && value % PAGE_BYTES === 0) return value;
-  throw new ArgumentError(`${text} is no address of a page`, { hint: 'give a multiple of 4096, such as 0x100000000' });
+  if (/^(0x[0-9a-f]+|\d+)$/i.test(text) && value >= 2 ** 32 && value < 2 ** 47 && value % PAGE_BYTES === 0) return value;
+  throw new ArgumentError(`${text} is no address for a page`, { hint: 'give a multiple of 4096 from 2^32 to 2^47, such as 0x100000000' });
 }
 
 function parseByte(text: string): number {
@@ -85,15 +88,19 @@ async function run(
       throw new ArgumentError(`${file} has ${contents.length} bytes, more than ${length}`, { hint: 'grant more' });
     region.bytes.set(contents);
   }
-  const driver = await SdxiDriver.open(await openBus(uri), { signal });
+  // Taken before the driver looks for addresses of its own.
+  const iovas = new IovaSpace();
+  iovas.take(address, region.byteLength);
+  const driver = await SdxiDriver.open(await openBus(uri), { iovas, signal });
   try {
-    driver.dma.iovas.take(address, region.byteLength);
     driver.map(region, Access.READ_WRITE, address);
     const rkey = driver.grant({ to, vector });
     const { sfunc } = driver.capabilities;
     const place = { function: uri, sfunc, rkey, to, address: `0x${address.toString(16)}`, byteLength: length };
-    terminal.print(`granted rkey=${rkey} sfunc=${sfunc} to=${to} address=${place.address} length=${length} function=${uri}`);
-    await ended(signal, seconds);
+    // Who reads JSON needs the key before the end, too.
+    const say = (text: string) => (terminal.json ? terminal.note(text) : terminal.print(text));
+    say(`granted rkey=${rkey} sfunc=${sfunc} to=${to} address=${place.address} length=${length} function=${uri}`);
+    await ended(driver, signal, seconds);
     await driver.revoke(rkey);
     const sha256 = createHash('sha256').update(region.bytes.subarray(0, length)).digest('hex');
     terminal.result({ ...place, sha256 });
@@ -103,13 +110,17 @@ async function run(
   }
 }
 
-function ended(signal: AbortSignal, seconds: number | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    const timer = setTimeout(resolve, seconds === undefined ? 2 ** 31 - 1 : seconds * 1000);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
+/** As long as a timer can run, 24 days. */
+const FOREVER_S = (2 ** 31 - 1) / 1000;
+
+/** Waits for the signal or so many seconds. @throws BusLostError when the function goes away meanwhile */
+async function ended({ bus }: SdxiDriver, signal: AbortSignal, seconds = FOREVER_S): Promise<void> {
+  bus.ref();
+  try {
+    await bus.wait(() => false, { what: 'the end', timeoutMs: seconds * 1000, vector: 0, mode: 'interrupt', signal });
+  } catch (error) {
+    if (!(error instanceof TimeoutError || error instanceof AbortError)) throw error;
+  } finally {
+    bus.unref();
+  }
 }

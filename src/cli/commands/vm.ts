@@ -135,7 +135,7 @@ async function boot(terminal: Terminal, options: VmCommandOptions, signal: Abort
 async function bootWith(terminal: Terminal, options: VmCommandOptions, sockets: readonly string[], signal: AbortSignal): Promise<number> {
   const guest = guestOptions(terminal, options, sockets, signal);
   if (options.print) {
-    await print(terminal, guest);
+    await print(terminal, guest, { own: options.function && options.socket.length === 0 });
     return 0;
   }
   if (options.run === undefined) {
@@ -151,9 +151,10 @@ async function bootWith(terminal: Terminal, options: VmCommandOptions, sockets: 
 
 const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
-async function print(terminal: Terminal, guest: GuestOptions): Promise<void> {
+async function print(terminal: Terminal, guest: GuestOptions, { own }: { own: boolean }): Promise<void> {
   const { command, args, folder } = await prepareGuest(guest, 'stdio', { keep: true });
   terminal.result({ command, args, folder });
   terminal.print([command, ...args].map(quoted).join(' '));
   terminal.note(`the guest's file system is in ${folder}: remove it when you are done`);
+  if (own) terminal.note('its function ends with this command: name one that stays with --socket, or none with --no-function');
 }

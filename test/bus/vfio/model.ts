@@ -58,6 +58,8 @@ export class ModelHost implements Host {
   viable = true;
   canReset = true;
   mappingsLeft = 65535;
+  /** Vectors that the device claims to have; default those of the function. */
+  vectorsThere?: number;
   vectorsAvailable = Number.POSITIVE_INFINITY;
   ranges: [bigint, bigint][] = [
     [0n, 0xfedf_ffffn],
@@ -149,7 +151,7 @@ export class ModelHost implements Host {
       case DeviceRequest.REGION:
         return this.region(view);
       case DeviceRequest.IRQ:
-        view.setUint32(12, view.getUint32(8, true) === 2 ? this.fn.vectors : 1, true);
+        view.setUint32(12, view.getUint32(8, true) === 2 ? (this.vectorsThere ?? this.fn.vectors) : 1, true);
         return 0;
       case DeviceRequest.SET_IRQS:
         return this.setIrqs(view);

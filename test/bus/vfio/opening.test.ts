@@ -75,6 +75,11 @@ describe('a PCI function that cannot be opened says why, and what helps', () => 
     expect(error).toMatchObject({ code: 'ERR_SDXI_UNSUPPORTED', message: expect.stringContaining('0x010802') });
   });
 
+  it('a class that cannot be read', () => {
+    const error = thrown(() => admit(host([{ address: ADDRESS, classCode: Number.NaN, driver: 'vfio-pci', group: 7 }]), ADDRESS));
+    expect(error).toMatchObject({ code: 'ERR_SDXI_UNSUPPORTED', message: expect.stringContaining('of class unknown,') });
+  });
+
   it.each([
     ['vendor_id\t: GenuineIntel\n', 'intel_iommu=on'],
     ['vendor_id\t: AuthenticAMD\n', 'amd_iommu=on'],

@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { constants } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import { RecordingBus, VfioBus } from '../../../src/bus/index.js';
@@ -108,6 +109,17 @@ describe('vectors of a vfio: bus', () => {
   it('are as many as the kernel can give: it says how many, and is asked again', async () => {
     const { bus, host } = await start((one) => Object.assign(one, { vectorsAvailable: 5 }));
     expect([bus.vectors, host.eventfds.get(2)?.length]).toEqual([5, 5]);
+  });
+
+  it('are 2048 at most, whatever the kernel says of the device', async () => {
+    const { bus } = await start((one) => Object.assign(one, { vectorsThere: 0xffff_ffff }));
+    expect(bus.vectors).toBe(2048);
+  });
+
+  it('leave no descriptor open when there are not enough', async () => {
+    const before = readdirSync('/proc/self/fd').length;
+    await expect(start((one) => one.results.set(110, -EINVAL))).rejects.toMatchObject({ code: 'ERR_SDXI_SYSTEM' });
+    expect(readdirSync('/proc/self/fd').length).toBe(before);
   });
 
   it('are two at least', async () => {
@@ -259,6 +271,7 @@ describe('memory of a vfio: bus', () => {
 describe('a vfio: function that goes away', () => {
   it.each([
     ['reads all ones', (host: ModelHost) => Object.assign(host, { gone: true })],
+    ['answers with a part', (host: ModelHost) => Object.assign(host, { read: () => 0 })],
     ['answers EIO', (host: ModelHost) => Object.assign(host, { read: () => -EIO })],
     ['answers ENODEV', (host: ModelHost) => Object.assign(host, { read: () => -ENODEV, write: () => -ENODEV })],
   ])('and %s is lost, for good, to every call and wait', async (_, vanish) => {
