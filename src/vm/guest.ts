@@ -3,6 +3,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { AbortError, ArgumentError, ClosedError, SdxiError, TimeoutError } from '../errors.js';
 import { ConsoleReader } from './console.js';
+import { diagnosis } from './diagnosis.js';
 import { SCRIPT } from './initramfs.js';
 import { type GuestOptions, type Prepared, prepareGuest, spawnArguments } from './prepare.js';
 import { qmpCommand } from './qmp.js';
@@ -127,7 +128,9 @@ export class Guest {
     });
     const gone = this.ended.then(() => {
       if (this.signal?.aborted) throw new AbortError(what);
-      throw new SdxiError('ERR_SDXI_SYSTEM', `QEMU has ended while ${what}`, { hint: this.last() });
+      throw new SdxiError('ERR_SDXI_SYSTEM', `QEMU has ended ${this.console === '' ? 'before the guest could boot' : `while ${what}`}`, {
+        hint: [diagnosis(this.errors), this.last()].filter((text) => text !== undefined).join('; '),
+      });
     });
     gone.catch(() => {});
     try {

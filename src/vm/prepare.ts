@@ -54,7 +54,11 @@ export function temporaryFolder(prefix: string, { keep = false } = {}): string {
 function checkSocket(path: string): void {
   if (isSocket(path)) return;
   throw new ArgumentError(`there is no socket at ${path}`, {
-    hint: `start the function first: sdxi serve --socket ${path}`,
+    hint: isSocket(`${path}.0`)
+      ? `of several functions each has its own: ${path}.0, ${path}.1, …`
+      : existsSync(path)
+        ? 'it is something else; give the path that sdxi serve was given'
+        : `start the function first: sdxi serve --socket ${path}`,
     fields: { socket: path },
   });
 }
@@ -93,7 +97,11 @@ export async function prepareGuest(
 ): Promise<Prepared> {
   const { sockets = [], memoryMiB = 512, iommu = 'none', rootPort = false, kvm = false, reboot = false } = options;
   const { kernelArgs = [], qemuArgs = [], node = false, files = {}, onFetch, signal } = options;
-  for (const path of sockets) checkSocket(path);
+  sockets.forEach((path, i) => {
+    checkSocket(path);
+    if (sockets.indexOf(path) < i)
+      throw new ArgumentError(`${path} is given twice`, { hint: 'a socket is one function: serve more of them' });
+  });
   for (const path of Object.keys(files)) checkPlace(path);
   const own = options.qemu === undefined ? installedQemu() : namedQemu(options.qemu);
   const fetched = await tools({ qemu: own === undefined, onFetch, signal });

@@ -47,6 +47,7 @@ describe('sdxi: usage', () => {
     ['a step that the demo does not have', ['demo', '--only', 'file,all'], "argument 'file,all' is invalid", 'function, dmatest, file'],
     ['a corruption that nobody looks for', ['test', '--corrupt', 'data', '--noverify'], '--noverify', 'give one'],
     ['a socket that is not there', ['vm', '--socket', '/nonexistent', '--run', 'true'], 'no socket at /nonexistent', 'sdxi serve'],
+    ['a file instead of a socket', ['vm', '--socket', '/etc/hostname', '--run', 'true'], 'no socket at /etc/hostname', 'something else'],
     ['a trace to nowhere', ['serve', '--socket', '/nonexistent/s', '--trace', '-'], '--trace takes a file', '/dev/stdout'],
     ['an option twice', ['serve', '--socket', '/nonexistent/s', '--option', 'qos=on', '--option', 'qos=off'], 'qos', 'once'],
     [

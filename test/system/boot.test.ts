@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bootGuest, type Guest, runInGuest } from '../../src/vm/index.js';
+import { startServer } from '../serve/rig.js';
 
 const BIN = fileURLToPath(new URL('../../bin/sdxi.js', import.meta.url));
 
@@ -45,6 +46,15 @@ describe('sdxi vm', () => {
   it('a file is where it was put, in /tmp too', async () => {
     const { code, stdout } = await sdxi(['vm', '--no-function', '--file', `${BIN}:/tmp/a b/file`, '--run', 'sha256sum < "/tmp/a b/file"']);
     expect([code, stdout]).toEqual([0, `${createHash('sha256').update(readFileSync(BIN)).digest('hex')}  -\n`]);
+  });
+
+  it('a function that serves another client is an error that says so', async () => {
+    const rig = await startServer();
+    rig.connect();
+    const { code, stderr } = await sdxi(['vm', '--socket', rig.path, '--run', 'true']);
+    await rig.close();
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/before the guest could boot.*one client at a time/s);
   });
 
   it('files that the memory does not hold are an error, never cut off', async () => {
