@@ -8,6 +8,7 @@ import { addressOf, closeFd } from './libc.js';
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
@@ -91,8 +92,8 @@ function socketAddress(path: string): Uint8Array {
   return address;
 }
 
-function newSocket(): number {
-  const fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+function newSocket(flags = 0): number {
+  const fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
   if (fd < 0) throw new SystemError('socket', errno(), { hint: 'raise the limit of open files (ulimit -n)' });
   return fd;
 }
@@ -111,10 +112,10 @@ export function listenAt(path: string): number {
   return fd;
 }
 
-/** Connects to the socket at `path`. @returns a descriptor, or -errno */
+/** Connects to the socket at `path`, or finds at once that it cannot. @returns a descriptor, or -errno (-EAGAIN when too many wait there) */
 export function connectTo(path: string): number {
   const address = socketAddress(path);
-  const fd = newSocket();
+  const fd = newSocket(SOCK_NONBLOCK);
   if (libc.connect(fd, address, address.length) === 0) return fd;
   const error = -errno();
   closeFd(fd);

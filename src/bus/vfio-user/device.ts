@@ -1,5 +1,5 @@
 import { fstatSync } from 'node:fs';
-import { SdxiError } from '../../errors.js';
+import { SdxiError, SystemError } from '../../errors.js';
 import { closeFd, isSealedAgainstShrinking, isWritable, mapShared, unmap as unmapMemory, viewMemory } from '../../native/libc.js';
 import { FDS_MAX } from '../../native/socket.js';
 import { BAR0_BYTES } from '../../spec/limits.js';
@@ -85,7 +85,10 @@ export class ServedDevice {
     fds: readonly number[] = [],
     timeoutMs = this.slowMs,
   ): void {
-    const errno = this.link.request(command, bytes, fill, timeoutMs, fds);
+    this.succeeded(command, this.link.request(command, bytes, fill, timeoutMs, fds));
+  }
+
+  private succeeded(command: number, errno: number): void {
     if (errno === 0) return;
     throw new SdxiError('ERR_SDXI_SYSTEM', `the server of ${this.uri} refused ${commandName(command)} with errno ${errno}`, {
       hint: 'its log says why; is it a server of an SDXI function?',
@@ -101,9 +104,8 @@ export class ServedDevice {
     return this.link.abandon(`its answer makes no sense: ${what}`);
   }
 
-  /** VERSION, the device, its regions and interrupts. @throws SdxiError ERR_SDXI_UNSUPPORTED for what is no SDXI function; BusLostError */
+  /** The device, its regions and interrupts. @throws SdxiError ERR_SDXI_UNSUPPORTED for what is no SDXI function; BusLostError */
   discover(mapDoorbells: boolean, vectors: number): MappedDoorbells[] {
-    this.version();
     this.info();
     this.checkClass();
     const registers = this.region(Region.BAR0);
@@ -130,7 +132,8 @@ export class ServedDevice {
     );
   }
 
-  private version(): void {
+  /** VERSION, which comes first. @throws SdxiError ERR_SDXI_UNSUPPORTED for another protocol; BusLostError */
+  async version(timeoutMs: number): Promise<void> {
     const proposed: Capabilities = {
       max_msg_fds: FDS_MAX,
       max_data_xfer_size: MAX_DATA_XFER,
@@ -139,7 +142,8 @@ export class ServedDevice {
       write_multiple: true,
     };
     const body = encodeVersion(PROTOCOL_MAJOR, PROTOCOL_MINOR, proposed);
-    this.demand(Command.VERSION, body.length, ({ out }) => out.bytes(0, body));
+    const errno = await this.link.firstRequest(Command.VERSION, body.length, ({ out }) => out.bytes(0, body), timeoutMs);
+    this.succeeded(Command.VERSION, errno);
     const agreed = decodeVersion(this.link.connection.body);
     if (agreed === undefined) throw this.garbage('VERSION cannot be read');
     if (agreed.major !== PROTOCOL_MAJOR || agreed.minor > PROTOCOL_MINOR) {
@@ -194,7 +198,7 @@ export class ServedDevice {
     const info = { fd: fds[0] };
     for (const fd of fds.slice(1)) closeFd(fd);
     try {
-      if (body.length < REGION_INFO_BYTES || view.getUint32(8, true) !== index)
+      if (body.length < REGION_INFO_BYTES || body.length > argsz || view.getUint32(8, true) !== index)
         throw this.garbage(`DEVICE_GET_REGION_INFO of region ${index}`);
       const flags = view.getUint32(4, true);
       const size = field64(view, 16);
@@ -344,7 +348,10 @@ function closeAll({ fd }: { fd?: number }): void {
   if (fd !== undefined) closeFd(fd);
 }
 
-/** Maps what can be mapped. A file that could get shorter would kill this process with SIGBUS: such doorbells are written by messages. */
+/**
+ * Maps what can be mapped; other doorbells are written by messages. A file that could get shorter would kill this process with SIGBUS, and of
+ * one that is sealed in other ways the kernel may map nothing.
+ */
 function mapAreas({ areas, fd, fileOffset, flags }: RegionInfo): MappedDoorbells[] {
   if (fd === undefined || (flags & RegionFlag.WRITE) === 0 || !isSealedAgainstShrinking(fd) || !isWritable(fd)) return [];
   const { size: fileBytes } = fstatSync(fd);
@@ -352,7 +359,13 @@ function mapAreas({ areas, fd, fileOffset, flags }: RegionInfo): MappedDoorbells
   for (const { offset, size } of areas) {
     const at = fileOffset + offset;
     if (at % PAGE !== 0 || size % PAGE !== 0 || at + size > fileBytes || size > 2 ** 31) continue;
-    const address = mapShared(fd, at, size);
+    let address: number;
+    try {
+      address = mapShared(fd, at, size);
+    } catch (error) {
+      if (error instanceof SystemError) continue;
+      throw error;
+    }
     mapped.push({
       offset,
       byteLength: size,

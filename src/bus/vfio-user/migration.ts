@@ -130,7 +130,9 @@ export class MigrationClient {
       });
       const { body, view } = this.device.link.connection;
       if (body.length < FEATURE_BYTES + 8) throw this.garbage('DMA_LOGGING_START');
-      return field64(view, FEATURE_BYTES);
+      const noted = field64(view, FEATURE_BYTES);
+      if (noted < 1 || !Number.isInteger(Math.log2(noted))) throw this.garbage(`DMA_LOGGING_START with pages of ${noted} bytes`);
+      return noted;
     });
   }
 

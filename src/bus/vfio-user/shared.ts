@@ -9,6 +9,9 @@ const COUNT = 1;
 const TABLE_BYTES = 64;
 const ENTRY = 4;
 
+/** Time to wake up for a thread that waits for the socket. */
+const HAND_OVER_MS = 1;
+
 /** A piece of this process's memory that the server may reach by messages. */
 export interface Grant {
   readonly iova: number;
@@ -46,6 +49,14 @@ export class SharedLink {
     if (Atomics.exchange(this.words, LOCK, 0) === 2) Atomics.notify(this.words, LOCK, 1);
   }
 
+  /** The same, and lets a thread that waits for it go first. */
+  handOver(): void {
+    const { words } = this;
+    if (Atomics.exchange(words, LOCK, 0) !== 2) return;
+    Atomics.notify(words, LOCK, 1);
+    Atomics.wait(words, LOCK, 0, HAND_OVER_MS);
+  }
+
   /** Mappings in force. */
   get grants(): number {
     return Atomics.load(this.words, COUNT);
@@ -70,6 +81,11 @@ export class SharedLink {
       Atomics.store(words, COUNT, last);
       return;
     }
+  }
+
+  /** The server reaches nothing any more. Whoever finds it wrong does not need the socket for that. */
+  revokeAll(): void {
+    Atomics.store(this.words, COUNT, 0);
   }
 
   /** Memory of the process at a DMA address, as far as one grant with that right goes. @returns undefined when there is none */

@@ -7,6 +7,8 @@ export interface VfioUserSettings {
   readonly path: string;
   /** How long a register access may take before the server counts as dead; default 2000. */
   readonly registerTimeoutMs: number;
+  /** How long all of opening may take, most of it without blocking the thread; default 5000. */
+  readonly openTimeoutMs: number;
   /** Interrupt vectors to ask for, 2 … 2048; default all that the function has, 256 at most. */
   readonly vectors: number;
   /** Doorbells are written without waiting for an answer; default yes. */
@@ -17,7 +19,7 @@ export interface VfioUserSettings {
   readonly shareMemory: boolean;
 }
 
-const NAMES = ['registerTimeoutMs', 'vectors', 'postedWrites', 'mapDoorbells', 'shareMemory'];
+const NAMES = ['registerTimeoutMs', 'openTimeoutMs', 'vectors', 'postedWrites', 'mapDoorbells', 'shareMemory'];
 const LONGEST_MS = 2 ** 31 - 1;
 
 /** `vfio-user:PATH[?option=value&…]`. @throws SdxiError ERR_SDXI_URI, ArgumentError for options */
@@ -41,6 +43,7 @@ export function vfioUserSettings(uri: string): VfioUserSettings {
     uri,
     path: match[1],
     registerTimeoutMs: whole('registerTimeoutMs', query.get('registerTimeoutMs') ?? '2000', 1, LONGEST_MS),
+    openTimeoutMs: whole('openTimeoutMs', query.get('openTimeoutMs') ?? '5000', 1, LONGEST_MS),
     vectors: whole('vectors', query.get('vectors') ?? '256', 2, 2048),
     postedWrites: flag('postedWrites', query.get('postedWrites')),
     mapDoorbells: flag('mapDoorbells', query.get('mapDoorbells')),

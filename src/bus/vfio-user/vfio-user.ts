@@ -15,6 +15,8 @@ import { SharedLink } from './shared.js';
 import { type VfioUserSettings, vfioUserSettings } from './uri.js';
 import type { LinkData } from './watcher.js';
 
+/** How long the server may take to let go when the bus is closed; it does so in any case when the connection ends. */
+const CLOSE_MS = 5000;
 /** A spin looks so often between two looks at the clock. */
 const LOOKS = 16;
 
@@ -43,7 +45,7 @@ export class VfioUserBus implements Bus {
   private closing?: Promise<void>;
 
   /**
-   * @param uri `vfio-user:PATH[?option=value&…]`; options are `registerTimeoutMs`, `vectors`, `postedWrites`, `mapDoorbells`, `shareMemory`
+   * @param uri `vfio-user:PATH[?option=value&…]`; options are `registerTimeoutMs`, `openTimeoutMs`, `vectors`, `postedWrites`, `mapDoorbells`, `shareMemory`
    * @throws SdxiError ERR_SDXI_URI; ArgumentError for options; ERR_SDXI_SYSTEM when nobody serves there; ERR_SDXI_UNSUPPORTED for what is no
    * SDXI function; BusLostError when the server goes away, or does not keep to the protocol
    */
@@ -56,11 +58,15 @@ export class VfioUserBus implements Bus {
     const shared = new SharedLink();
     const link = new Link(fd, shared, (reason) => {
       watch?.fail(reason);
-      return watch && !watch.running ? lostError(uri, watch.reason) : lostError(uri, reason);
+      if (watch) return lostError(uri, watch.running ? reason : watch.reason);
+      return lostError(uri, reason, 'is it the socket of a vfio-user server? A function has one client at a time: close the other one');
     });
+    const deadline = performance.now() + settings.openTimeoutMs;
+    const timeLeft = () => Math.max(0, Math.ceil(deadline - performance.now()));
     try {
       const device = new ServedDevice(link, settings);
-      mapped = device.discover(settings.mapDoorbells, settings.vectors);
+      await device.version(timeLeft());
+      mapped = link.hold(timeLeft(), () => device.discover(settings.mapDoorbells, settings.vectors));
       const own: LinkData = { socket: fd, link: shared.buffer, timeoutMs: settings.registerTimeoutMs };
       watch = EventWatch.start({
         uri,
@@ -68,7 +74,8 @@ export class VfioUserBus implements Bus {
         lost: [{ fd, on: 'hang-up', reason: 'it closed the connection' }],
         program: { entry: linkWatcherEntry(), own },
       });
-      device.setUp(watch.fds);
+      const { fds } = watch;
+      link.hold(timeLeft(), () => device.setUp(fds));
       return new VfioUserBus(settings, link, device, watch, mapped);
     } catch (error) {
       for (const area of mapped) area.unmap();
@@ -117,6 +124,7 @@ export class VfioUserBus implements Bus {
   }
 
   writeDoorbell(offset: number, value: number): void {
+    this.check();
     this.check();
     checkDoorbellValue(value);
     checkOffset(offset, this.doorbellBytes, 'doorbells');
@@ -227,7 +235,7 @@ export class VfioUserBus implements Bus {
     const { link, device, memory, watch } = this;
     try {
       if (running) {
-        link.hold(device.slowMs, () => {
+        link.hold(Math.max(CLOSE_MS, this.settings.registerTimeoutMs), () => {
           device.disableInterrupts();
           memory.unmapAll();
         });
@@ -247,8 +255,8 @@ export class VfioUserBus implements Bus {
   }
 }
 
-function lostError(uri: string, reason: string): BusLostError {
-  return new BusLostError(`the server of ${uri} is gone: ${reason}`, { fields: { uri, reason } });
+function lostError(uri: string, reason: string, hint?: string): BusLostError {
+  return new BusLostError(`the server of ${uri} is gone: ${reason}`, { ...(hint && { hint }), fields: { uri, reason } });
 }
 
 const NO_SERVER: Readonly<Record<number, readonly [why: string, hint: string]>> = {

@@ -15,6 +15,8 @@ export interface LinkData {
 
 /** How long the thread waits for the socket: its user has it for the length of a request. */
 const LOCK_MS = 5;
+/** How long it keeps the socket, if the server has that much to ask. */
+const TURN_MS = 5;
 
 const data = workerData as WatchData<LinkData>;
 const { socket, link: buffer, timeoutMs } = data.own;
@@ -27,10 +29,12 @@ const served: Served = {
   wanted: () => (shared.grants > 0 ? Poll.IN : 0),
   serve: () => {
     if (!shared.acquire(LOCK_MS)) return;
+    let more = false;
     try {
-      link.attend(timeoutMs);
+      more = link.attend(TURN_MS, timeoutMs);
     } finally {
-      shared.release();
+      // A server that asks and asks does not keep the user out.
+      more ? shared.handOver() : shared.release();
     }
   },
 };

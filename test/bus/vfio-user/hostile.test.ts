@@ -14,13 +14,13 @@ const MESSAGES = 11;
 const descriptors = () => readdirSync('/proc/self/fd').length;
 
 /** What comes of a server that answers message number `at` wrongly. */
-async function meet(how: string, at: number): Promise<string> {
+async function meet(how: string, at: number, options = 'registerTimeoutMs=500'): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'sdxi-hostile-'));
   const listener = listenAt(join(folder, 's'));
   const server = new Worker(new URL('./scripted.mjs', import.meta.url), { workerData: { listener, at, how } });
   const ended = new Promise((resolve) => server.once('exit', resolve));
   try {
-    const bus = await VfioUserBus.open(`vfio-user:${join(folder, 's')}?registerTimeoutMs=500`);
+    const bus = await VfioUserBus.open(`vfio-user:${join(folder, 's')}?${options}`);
     try {
       bus.readRegister(0x10);
       bus.writeRegister(0x10, 1n);
@@ -46,6 +46,30 @@ describe('a server that does not keep to the protocol', () => {
 
   it.each(['close', 'id', 'command', 'asks', 'garbage'])('%s, at every message: the bus is lost', { timeout: 60_000 }, async (how) => {
     for (let at = 0; at < MESSAGES; at++) expect(`${at}: ${await meet(how, at)}`).toBe(`${at}: ERR_SDXI_BUS_LOST`);
+  });
+
+  it.each(['half', 'bodyless', 'oversized', 'tiny', 'silent'])(
+    '%s, at every message: the bus is lost in time',
+    { timeout: 60_000 },
+    async (how) => {
+      await meet(how, 0, 'registerTimeoutMs=100&openTimeoutMs=300');
+      const before = descriptors();
+      for (let at = 0; at < MESSAGES; at++) {
+        expect(`${at}: ${await meet(how, at, 'registerTimeoutMs=100&openTimeoutMs=300')}`).toBe(`${at}: ERR_SDXI_BUS_LOST`);
+      }
+      expect(descriptors()).toBeLessThanOrEqual(before);
+    },
+  );
+
+  it('one that takes its time with each answer is not waited for longer than opening may take', async () => {
+    expect(await meet('late', 0, 'openTimeoutMs=600')).toBe('ERR_SDXI_BUS_LOST');
+  });
+
+  it('descriptors that belong nowhere are not kept', async () => {
+    expect(await meet('fds', 0)).toBe('nothing');
+    const before = descriptors();
+    expect(await meet('fds', 0)).toBe('nothing');
+    expect(descriptors()).toBeLessThanOrEqual(before);
   });
 
   it('an errno is told, and nothing is left open', { timeout: 60_000 }, async () => {
