@@ -1,5 +1,5 @@
-import { statSync } from 'node:fs';
 import { ArgumentError, SdxiError } from '../errors.js';
+import { isSocket } from '../native/socket.js';
 import type { Bus, FoundFunction } from './bus.js';
 import { checkOptions } from './checks.js';
 import { EmbeddedBus } from './embedded/embedded.js';
@@ -52,19 +52,11 @@ export async function openBus(uri: string, options: OpenBusOptions = {}): Promis
     });
   }
   throw new SdxiError('ERR_SDXI_URI', `"${String(uri)}" does not say which bus to take`, {
-    hint: isSocket(uri)
+    hint: isSocket(String(uri))
       ? `a served function is vfio-user:${uri}`
       : 'write embedded:[?option=value&…], vfio-user:PATH of a socket, or vfio:ADDRESS of a PCI function',
     fields: { uri },
   });
-}
-
-function isSocket(path: unknown): boolean {
-  try {
-    return statSync(String(path)).isSocket();
-  } catch {
-    return false;
-  }
 }
 
 /** What could be opened on this machine, and the PCI functions that could not, with what to do about it. */

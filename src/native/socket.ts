@@ -2,9 +2,13 @@
  * Unix stream sockets that carry file descriptors, without Node's event loop: every call is one system call, made at once on the calling
  * thread. Calls that may fail in the ordinary course of things return `-errno`.
  */
+import { statSync } from 'node:fs';
 import { SdxiError, SystemError } from '../errors.js';
 import { errno, foreign } from './koffi.js';
 import { addressOf, closeFd } from './libc.js';
+
+/** Clients that may wait to be accepted; who comes after them is told at once. */
+const BACKLOG = 128;
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -108,8 +112,17 @@ export function listenAt(path: string): number {
     throw error;
   };
   if (libc.bind(fd, address, address.length) < 0) fail('bind');
-  if (libc.listen(fd, 16) < 0) fail('listen');
+  if (libc.listen(fd, BACKLOG) < 0) fail('listen');
   return fd;
+}
+
+/** Whether there is a socket at `path`, of whom ever. */
+export function isSocket(path: string): boolean {
+  try {
+    return statSync(path).isSocket();
+  } catch {
+    return false;
+  }
 }
 
 /** Connects to the socket at `path`, or finds at once that it cannot. @returns a descriptor, or -errno (-EAGAIN when too many wait there) */

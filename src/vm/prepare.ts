@@ -1,7 +1,8 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
 import { ArgumentError } from '../errors.js';
+import { isSocket } from '../native/socket.js';
 import { alive, removeIfOurs } from './cache.js';
 import { writeInitramfs } from './initramfs.js';
 import { tools } from './packages.js';
@@ -61,14 +62,6 @@ function checkSocket(path: string): void {
         : `start the function first: sdxi serve --socket ${path}`,
     fields: { socket: path },
   });
-}
-
-function isSocket(path: string): boolean {
-  try {
-    return statSync(path).isSocket();
-  } catch {
-    return false;
-  }
 }
 
 /** Where the guest mounts what is the kernel's: a file there would be hidden. */

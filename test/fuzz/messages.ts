@@ -6,13 +6,13 @@ import { openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { createEventfd } from '../../src/native/eventfd.js';
 import { closeFd, createMemfd } from '../../src/native/libc.js';
-import { connectTo, Errno, Poll, Poller, SocketBuffer, socketPair } from '../../src/native/socket.js';
+import { Errno, Poll, Poller, SocketBuffer, socketPair } from '../../src/native/socket.js';
 import { Prng } from '../../src/prng.js';
 import { decodeRegister, doorbellOffset, FunctionState, MMIO_CAP0, Reg } from '../../src/spec/index.js';
 import { Command, commandName, encodeVersion, Flag, MAX_MESSAGE } from '../../src/vfio-user/messages.js';
 import { message } from '../serve/hostile.js';
 import { ARENA_IOVA, DATA, Mini } from '../serve/mini.js';
-import { body, PROPOSED, RawClient } from '../serve/raw.js';
+import { body, connected, PROPOSED, RawClient } from '../serve/raw.js';
 import { type Rig, startServer } from '../serve/rig.js';
 
 /** The server has taken nothing for so long: it hangs. */
@@ -353,8 +353,7 @@ export class MessageFuzz {
   // ---- the connection
 
   private connect(): void {
-    this.fd = connectTo(this.rig.server.sockets[0]);
-    if (this.fd < 0) this.fail(`no connection: errno ${-this.fd}`);
+    this.fd = connected(this.rig.server.sockets[0]);
     this.report.connections++;
     this.pending = Buffer.alloc(0);
     if (!this.chance(50)) this.put(this.templates[0].bytes, []);

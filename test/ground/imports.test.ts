@@ -38,7 +38,7 @@ const RESERVED: { floor: string; only: string[]; why: string }[] = [
   { floor: 'fault', only: ['index', 'cli', 'bus/embedded', 'serve'], why: 'who has a plan gives it to its bus' },
   {
     floor: 'native',
-    only: ['cli', 'mover', 'driver', 'bus', 'serve', 'vfio-user', 'memory'],
+    only: ['cli', 'vm', 'mover', 'driver', 'bus', 'serve', 'vfio-user', 'memory'],
     why: 'the function is pure and gets memory through its ports',
   },
   { floor: 'serve', only: ['index', 'cli', 'vm'], why: 'a served function is reached over its socket' },

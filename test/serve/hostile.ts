@@ -2,7 +2,8 @@ import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'no
 import { createEventfd } from '../../src/native/eventfd.js';
 import { foreign } from '../../src/native/koffi.js';
 import { addressOf, closeFd, createMemfd } from '../../src/native/libc.js';
-import { connectTo, Errno, Poll, Poller, SocketBuffer, socketPair } from '../../src/native/socket.js';
+import { Errno, Poll, Poller, SocketBuffer, socketPair } from '../../src/native/socket.js';
+import { connected } from './raw.js';
 
 const libc = foreign<{ sendmsg(fd: number, header: number, flags: number): number }>({ sendmsg: 'int64_t sendmsg(int, uintptr_t, int)' });
 
@@ -54,8 +55,7 @@ export class Wire {
 
   /** @param path of the server's socket, or a connection that there is */
   constructor(path: string | number) {
-    this.fd = typeof path === 'number' ? path : connectTo(path);
-    if (this.fd < 0) throw new Error(`cannot connect: errno ${-this.fd}`);
+    this.fd = typeof path === 'number' ? path : connected(path);
   }
 
   /** Sends all of it, waiting for room. @returns false when the other end is gone */

@@ -1,5 +1,5 @@
 import { closeFd } from '../../src/native/libc.js';
-import { connectTo, Poll, Poller } from '../../src/native/socket.js';
+import { connectTo, Errno, Poll, Poller } from '../../src/native/socket.js';
 import { Connection, Received } from '../../src/vfio-user/connection.js';
 import {
   type Capabilities,
@@ -46,6 +46,17 @@ export function body(...fields: ({ u16: number } | { u32: number } | { u64: numb
 
 const LIMIT_MS = 10_000;
 
+/** Connects, with the patience that a busy server needs. @returns a descriptor */
+export function connected(path: string): number {
+  for (const deadline = performance.now() + LIMIT_MS; ; sleepBriefly()) {
+    const fd = connectTo(path);
+    if (fd >= 0) return fd;
+    if (fd !== -Errno.EAGAIN || performance.now() > deadline) throw new Error(`cannot connect to ${path}: errno ${-fd}`);
+  }
+}
+
+const sleepBriefly = () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
+
 /** A client that sends what it is told and waits for each answer on the calling thread; the server has threads of its own. */
 export class RawClient {
   readonly connection: Connection;
@@ -56,9 +67,7 @@ export class RawClient {
   private nextId = 1;
 
   constructor(path: string, { version = true } = {}) {
-    const fd = connectTo(path);
-    if (fd < 0) throw new Error(`cannot connect to ${path}: errno ${-fd}`);
-    this.connection = new Connection(fd);
+    this.connection = new Connection(connected(path));
     if (version) {
       const answer = this.request(Command.VERSION, encodeVersion(0, 0, PROPOSED));
       if (answer.errno !== 0) throw new Error(`VERSION failed with errno ${answer.errno}`);

@@ -1,7 +1,7 @@
 import { BusLostError, ClosedError, SdxiError } from '../../errors.js';
 import { NO_PASID } from '../../memory/address-space.js';
 import { relax } from '../../memory/spin.js';
-import { connectTo, Errno } from '../../native/socket.js';
+import { connectTo, Errno, isSocket } from '../../native/socket.js';
 import { BAR0_BYTES } from '../../spec/limits.js';
 import { Region } from '../../vfio-user/messages.js';
 import type { Bus, MapRequest, WaitOptions } from '../bus.js';
@@ -59,7 +59,7 @@ export class VfioUserBus implements Bus {
     const link = new Link(fd, shared, (reason) => {
       watch?.fail(reason);
       if (watch) return lostError(uri, watch.running ? reason : watch.reason);
-      return lostError(uri, reason, 'is it the socket of a vfio-user server? A function has one client at a time: close the other one');
+      return notOpened(uri, reason);
     });
     const deadline = performance.now() + settings.openTimeoutMs;
     const timeLeft = () => Math.max(0, Math.ceil(deadline - performance.now()));
@@ -124,7 +124,6 @@ export class VfioUserBus implements Bus {
   }
 
   writeDoorbell(offset: number, value: number): void {
-    this.check();
     this.check();
     checkDoorbellValue(value);
     checkOffset(offset, this.doorbellBytes, 'doorbells');
@@ -255,18 +254,28 @@ export class VfioUserBus implements Bus {
   }
 }
 
-function lostError(uri: string, reason: string, hint?: string): BusLostError {
-  return new BusLostError(`the server of ${uri} is gone: ${reason}`, { ...(hint && { hint }), fields: { uri, reason } });
+function lostError(uri: string, reason: string): BusLostError {
+  return new BusLostError(`the server of ${uri} is gone: ${reason}`, { fields: { uri, reason } });
+}
+
+function notOpened(uri: string, reason: string): BusLostError {
+  return new BusLostError(`${uri} could not be opened: ${reason}`, {
+    hint: 'a function has one client at a time: end the other one; otherwise the log of the server says more, if it is one of vfio-user',
+    fields: { uri, reason },
+  });
 }
 
 const NO_SERVER: Readonly<Record<number, readonly [why: string, hint: string]>> = {
   [Errno.ENOENT]: ['there is no such socket', 'start a server: sdxi serve --socket PATH'],
-  [Errno.ECONNREFUSED]: ['nobody listens there', 'the server has ended: start it anew (sdxi serve --socket PATH)'],
+  [Errno.ECONNREFUSED]: ['nobody listens there', 'its server has ended: start it anew (sdxi serve --socket PATH)'],
   [Errno.EACCES]: ['permission denied', 'the socket belongs to whoever started the server: run as the same user'],
   [Errno.EAGAIN]: ['too many clients wait', 'a function has one client at a time: close the other one'],
 };
 
 function noServer({ uri, path }: VfioUserSettings, errno: number): SdxiError {
-  const [why, hint] = NO_SERVER[errno] ?? [`errno ${errno}`, 'is it the socket of a vfio-user server?'];
+  const [why, hint] =
+    errno === Errno.ECONNREFUSED && !isSocket(path)
+      ? ['it is no socket', 'give the path that sdxi serve was given']
+      : (NO_SERVER[errno] ?? [`errno ${errno}`, 'is it the socket of a vfio-user server?']);
   return new SdxiError('ERR_SDXI_SYSTEM', `cannot connect to ${path}: ${why}`, { hint, fields: { uri, path, errno } });
 }

@@ -1,4 +1,5 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import { openBus, VfioUserBus } from '../../../src/bus/index.js';
 import type { SdxiError } from '../../../src/errors.js';
@@ -47,6 +48,23 @@ describe('a served function', () => {
     expect(bus.doorbellBytes).toBe(0x10000);
     expect(thrown(() => bus.readRegister(-8)).code).toBe('ERR_SDXI_ARGUMENT');
     expect(thrown(() => bus.writeDoorbell(bus.doorbellBytes, 1)).code).toBe('ERR_SDXI_ARGUMENT');
+  });
+
+  it('has one client at a time: a second one is told so', async () => {
+    const bus = await start();
+    const error = await VfioUserBus.open(bus.uri).catch((e) => e);
+    expect(error).toMatchObject({ code: 'ERR_SDXI_BUS_LOST', message: expect.stringContaining('could not be opened: ') });
+    expect(error.hint).toContain('one client at a time');
+    expect(bus.readRegister(Reg.VERSION)).toBe(0x10000n);
+  });
+
+  it('is reached over its socket, and nothing else', async () => {
+    await start();
+    const path = `${rig?.path}.file`;
+    writeFileSync(path, '');
+    for (const place of [path, tmpdir()]) {
+      await expect(VfioUserBus.open(`vfio-user:${place}`)).rejects.toMatchObject({ message: expect.stringContaining('it is no socket') });
+    }
   });
 
   it.each(['', '?postedWrites=0', '?shareMemory=0', '?mapDoorbells=0'])('moves bytes, and interrupts (%s)', async (query) => {
