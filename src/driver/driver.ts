@@ -416,10 +416,6 @@ export class SdxiDriver {
   grant(grant: Grant): number {
     this.assertUsable();
     this.assertAwake();
-    const { vectors } = this.bus;
-    if (grant.vector !== undefined && !(grant.vector < vectors)) {
-      throw new ArgumentError(`${this.name} has no interrupt vector ${grant.vector}`, { hint: `vectors are 0 … ${vectors - 1}` });
-    }
     if (!this.rkeys) {
       this.rkeys = makeRkeys(this.dma, this.caps, { name: this.name, rkeys: this.options.rkeys });
       programRkeys(this.bus, this.rkeys);

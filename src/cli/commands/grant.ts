@@ -93,6 +93,9 @@ async function run(
   iovas.take(address, region.byteLength);
   const driver = await SdxiDriver.open(await openBus(uri), { iovas, signal });
   try {
+    const { vectors } = driver.bus;
+    if (vector !== undefined && vector >= vectors)
+      throw new ArgumentError(`the function has no interrupt vector ${vector}`, { hint: `vectors are 0 … ${vectors - 1}` });
     driver.map(region, Access.READ_WRITE, address);
     const rkey = driver.grant({ to, vector });
     const { sfunc } = driver.capabilities;
