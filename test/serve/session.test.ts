@@ -288,7 +288,7 @@ describe('a client that vanishes', () => {
       device.grant();
       device.up();
       registers = client.read(Region.BAR0, 0, 0x200).toString('hex');
-      for (let i = 0; i < 64; i++) device.copy(ARENA_IOVA + DATA, ARENA_IOVA + (4 << 20), 3 << 20);
+      for (let i = 0; i < 500; i++) device.copy(ARENA_IOVA + DATA, ARENA_IOVA + (4 << 20), 3 << 20);
       device.ring();
       device.until('some of it', () => device.readIndex > round);
       expect(device.done).toBe(false);
