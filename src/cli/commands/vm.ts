@@ -25,7 +25,7 @@ interface VmCommandOptions {
   node?: boolean;
   iommu: 'none' | 'intel';
   rootPort?: boolean;
-  memory: number;
+  memory?: number;
   kvm?: boolean;
   qemu?: string;
   qemuArg: string[];
@@ -37,7 +37,7 @@ interface VmCommandOptions {
 }
 
 const HELP = `
-The first time, QEMU, a kernel and a few programs come from the Debian mirror of this machine (150 MB, of which 190 MB unpacked stay in
+The first time, QEMU, a kernel and a few programs come from the Debian mirror of this machine (150 MB to fetch; unpacked, 190 MB stay in
 $SDXI_CACHE, $XDG_CACHE_HOME/sdxi or ~/.cache/sdxi); nobody has to be root, and apt's own state stays as it is. SDXI_MIRROR names another
 mirror. A QEMU on the path is taken if it knows vfio-user (10.1 and later).
 
@@ -60,8 +60,8 @@ export const vmCommand: CommandModule = (program, terminal, done) => {
     .option('--node', 'put Node and this package, as the command sdxi, into the guest')
     .addOption(new Option('--iommu <kind>', 'IOMMU of the guest').choices(['none', 'intel']).default('none'))
     .option('--root-port', 'functions behind PCI Express root ports, instead of on the root bus')
-    .option('-m, --memory <size>', 'memory of the guest, from 128m up; Node takes 384m', parseMemory, 2 ** 29)
-    .option('--kvm', 'run on the processor itself; the default emulates one, which works everywhere')
+    .option('-m, --memory <size>', 'memory of the guest, from 128m up; Node takes 384m; default 512m', parseMemory)
+    .option('--kvm', 'run on the processor itself, where that works (never tried); the default emulates one, which works everywhere')
     .option('--qemu <path>', 'QEMU to use')
     .option('--qemu-arg <argument>', 'one more argument of QEMU; may be given again', collect, [])
     .option('--kernel-arg <argument>', 'one more argument of the kernel; may be given again', collect, [])
@@ -103,7 +103,7 @@ function guestOptions(terminal: Terminal, options: VmCommandOptions, sockets: re
   const { node, iommu, rootPort, memory, kvm, qemu, qemuArg, kernelArg, file } = options;
   return {
     ...{ sockets, node, iommu, rootPort, kvm, qemu, signal },
-    memoryMiB: memory / 2 ** 20,
+    ...(memory !== undefined && { memoryMiB: memory / 2 ** 20 }),
     qemuArgs: qemuArg,
     kernelArgs: kernelArg,
     files: filesOf(file),
