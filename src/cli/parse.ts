@@ -68,3 +68,9 @@ export function corruptOption(): Option {
     'guard',
   ]);
 }
+
+/** An option that may be given several times, each time with one value. */
+export const repeatable = (flags: string, description: string): Option =>
+  new Option(flags, `${description}; may be given again`)
+    .argParser((value: string, before: string[]) => [...before, value])
+    .default([], 'none');

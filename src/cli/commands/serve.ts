@@ -2,7 +2,7 @@ import { InvalidArgumentError } from 'commander';
 import { ArgumentError } from '../../errors.js';
 import { FUNCTIONS_MAX, parseFunctionOptions, qemuArguments, type Server, serve } from '../../serve/index.js';
 import { type CommandModule, withJson } from '../command.js';
-import { integerIn } from '../parse.js';
+import { integerIn, repeatable } from '../parse.js';
 import { InterruptedError, interruptible } from '../signals.js';
 import type { Terminal } from '../terminal.js';
 
@@ -30,8 +30,6 @@ and remove the sockets: its orderly end, with status 0.
   sdxi serve --socket /tmp/sdxi.sock --functions 2 --group 1
   sdxi serve --socket /tmp/sdxi.sock --option readIndex=early --fault F-2:every=10 --trace trace.jsonl`;
 
-const collect = (value: string, all: string[]): string[] => [...all, value];
-
 export const serveCommand: CommandModule = (program, terminal) => {
   const command = program
     .command('serve')
@@ -41,8 +39,8 @@ export const serveCommand: CommandModule = (program, terminal) => {
     .option('-g, --group <id>', 'group that the functions belong to (fn_grp_id)', integerIn(0, 2 ** 32 - 1))
     .option('--max-cxt <n>', 'highest context number', integerIn(0, 65535))
     .option('--vectors <n>', 'MSI-X vectors; default one for each context and two more', integerIn(2, 2048))
-    .option('-o, --option <name=value>', 'an option of the function; may be given again', collect, [])
-    .option('-f, --fault <plan>', 'a fault plan, as sdxi fault explains; may be given again', collect, [])
+    .addOption(repeatable('-o, --option <name=value>', 'an option of the function'))
+    .addOption(repeatable('-f, --fault <plan>', 'a fault plan, as sdxi fault explains'))
     .option('-t, --trace <file>', 'append one JSON line for each thing that happens')
     .option('--vendor-id <id>', 'PCI vendor id', pciId)
     .option('--device-id <id>', 'PCI device id', pciId)

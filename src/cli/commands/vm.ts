@@ -13,7 +13,7 @@ import {
   tools,
 } from '../../vm/index.js';
 import { type CommandModule, withJson } from '../command.js';
-import { existingFile, integerIn, parseSize } from '../parse.js';
+import { existingFile, integerIn, parseSize, repeatable } from '../parse.js';
 import { interruptible } from '../signals.js';
 import type { Terminal } from '../terminal.js';
 
@@ -48,13 +48,11 @@ goes to standard output, and its status is that of this command; without an answ
   sdxi vm --socket /tmp/sdxi.sock --run 'lspci -nn'
   sdxi vm --no-function --node --run 'node --version && sdxi --version'`;
 
-const collect = (value: string, all: string[]): string[] => [...all, value];
-
 export const vmCommand: CommandModule = (program, terminal, done) => {
   const command = program
     .command('vm')
     .description('boot a small Debian guest in QEMU, with functions on its PCI bus')
-    .option('-s, --socket <path>', 'socket of a served function; may be given again', collect, [])
+    .addOption(repeatable('-s, --socket <path>', 'socket of a served function'))
     .option('--no-function', 'boot without a function')
     .option('-r, --run <script>', 'run this in the guest, print its output, switch the guest off')
     .option('--node', 'put Node and this package, as the command sdxi, into the guest')
@@ -63,9 +61,9 @@ export const vmCommand: CommandModule = (program, terminal, done) => {
     .option('-m, --memory <size>', 'memory of the guest, from 128m up; Node takes 384m; default 512m', parseMemory)
     .option('--kvm', 'run on the processor itself, where that works (never tried); the default emulates one, which works everywhere')
     .option('--qemu <path>', 'QEMU to use')
-    .option('--qemu-arg <argument>', 'one more argument of QEMU; may be given again', collect, [])
-    .option('--kernel-arg <argument>', 'one more argument of the kernel; may be given again', collect, [])
-    .option('--file <host:guest>', 'put a file into the guest; may be given again', collect, [])
+    .addOption(repeatable('--qemu-arg <argument>', 'one more argument of QEMU'))
+    .addOption(repeatable('--kernel-arg <argument>', 'one more argument of the kernel'))
+    .addOption(repeatable('--file <host:guest>', 'put a file into the guest'))
     .option('--timeout <s>', 'seconds that --run may take, boot included', integerIn(1, 86_400), 300)
     .option('--print', 'print the command line of QEMU, and start nothing')
     .option('--fetch', 'fetch what is missing, and start nothing');
