@@ -204,11 +204,10 @@ class ServedFunction {
       }
     }
     this.trace?.flush();
-    // A client that does not read its replies is not listened to.
-    const wanted = session === undefined ? 0 : (session.connection.congested ? 0 : Poll.IN) | (session.connection.sending ? Poll.OUT : 0);
+    const wanted = session?.wanted ?? 0;
     const { untidy } = this.memory;
     const timeout = this.polls ? POLL_MS : untidy ? TIDY_MS : SLEEP_MS;
-    if (!this.lookAround(wanted | Poll.PEER_CLOSED, timeout) && untidy) this.memory.tidy();
+    if (!this.lookAround(wanted, timeout) && untidy) this.memory.tidy();
   }
 
   /** Waits for somebody who wants something: the client, with `wanted` events; who starts and ends this thread; a newcomer. */

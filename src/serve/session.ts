@@ -71,6 +71,8 @@ export class Session implements DmaPort {
   private woken = false;
   private nextId = 1;
   private alive = true;
+  /** The client says no more; it may still read its replies. */
+  private silent = false;
   /** VERSION has been agreed on. */
   private negotiated = false;
   /** Why it ended; '' for an orderly end. */
@@ -89,6 +91,12 @@ export class Session implements DmaPort {
     return this.alive;
   }
 
+  /** Events of the connection to wait for. Who does not read is not listened to, and only its end is news then. */
+  get wanted(): number {
+    const { congested, sending } = this.connection;
+    return (congested || this.silent ? 0 : Poll.IN | Poll.PEER_CLOSED) | (sending ? Poll.OUT : 0);
+  }
+
   /** Takes and carries out messages that are there. @returns how many */
   pump(): number {
     const { connection } = this;
@@ -100,7 +108,7 @@ export class Session implements DmaPort {
     }
     this.deferredFds = 0;
     this.clientWaits = false;
-    while (this.alive && count < MESSAGES_PER_LOOK && !connection.congested) {
+    while (this.alive && !this.silent && count < MESSAGES_PER_LOOK && !connection.congested) {
       const received = connection.receive();
       if (received === Received.NOTHING) break;
       count++;
@@ -108,13 +116,14 @@ export class Session implements DmaPort {
       // A change of the migration state may ask the client for bytes, and so take other messages meanwhile.
       this.perform(connection.command === Command.DEVICE_FEATURE ? keptRequest(connection) : this.current.take());
     }
+    if (this.silent && !connection.sending) this.end('');
     return count;
   }
 
   /** Looks after everything that is not a command. @returns whether a command is at hand */
   private arrived(received: Received): boolean {
     const { connection } = this;
-    if (received === Received.END) this.end('');
+    if (received === Received.END) this.silent = true;
     else if (received === Received.BROKEN) this.broken();
     else if ((connection.flags & Flag.TYPE) === Flag.COMMAND) return true;
     else this.answeredPosted();
@@ -234,7 +243,7 @@ export class Session implements DmaPort {
 
   /** There is room for more of what the client sends, and it reads its replies. */
   private get listens(): boolean {
-    return this.deferred.length < DEFERRED_MAX && this.deferredFds < DEFERRED_FDS_MAX && !this.connection.congested;
+    return !this.silent && this.deferred.length < DEFERRED_MAX && this.deferredFds < DEFERRED_FDS_MAX && !this.connection.congested;
   }
 
   private transfer(command: number, address: number, count: number, data: Uint8Array | undefined, into: Uint8Array | undefined): boolean {
@@ -247,7 +256,7 @@ export class Session implements DmaPort {
   /** Sends a request of the server's. @returns its id; 0 when there is nobody to ask */
   private ask(command: number, address: number, count: number, data: Uint8Array | undefined): number {
     const { connection } = this;
-    if (!this.alive || connection.congested) return 0;
+    if (!this.alive || this.silent || connection.congested) return 0;
     const id = this.nextId;
     this.nextId = id === 0xffff ? 1 : id + 1;
     connection.out.u64(0, address);
@@ -274,7 +283,7 @@ export class Session implements DmaPort {
     const left = this.patience;
     const over = left <= GRACE * this.host.limits.dmaBlockedMs;
     let answer: boolean | undefined;
-    for (let passed = 0; this.alive && answer === undefined; passed = performance.now() - begun) {
+    for (let passed = 0; this.alive && !this.silent && answer === undefined; passed = performance.now() - begun) {
       if (passed >= Math.min(left, this.patience) || this.host.stopping()) {
         this.host.log(`${describe(wanted)} was not answered; the access counts as refused`);
         break;

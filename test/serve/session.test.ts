@@ -403,6 +403,28 @@ describe('clients one after another', () => {
   });
 });
 
+describe('a client that says no more, and does not read', () => {
+  it('costs nothing until it goes, and then all of its replies are there', async () => {
+    await start();
+    const wire = new Wire(rig.path);
+    const reads = 400;
+    const large = (id: number) =>
+      message({ id, command: Command.REGION_READ, body: body({ u64: 0 }, { u32: Region.BAR0 }, { u32: 0x8000 }) });
+    wire.send(Buffer.concat([version, ...Array.from({ length: reads }, (_, i) => large(i + 1))]));
+    libc.shutdown(wire.fd, 1);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const before = process.cpuUsage();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1000).toBeLessThan(250);
+    expect(wire.next()?.command).toBe(Command.VERSION);
+    for (let id = 1; id <= reads; id++) expect(wire.next()?.id).toBe(id);
+    expect(wire.next()).toBeUndefined();
+    wire.close();
+    expect(rig.connect().register(0)).toBeDefined();
+  });
+});
+
 describe('an eventfd', () => {
   it('that is full and would make its writer wait stops nobody', async () => {
     await start();
