@@ -27,7 +27,7 @@ const LATER: Record<string, string> = {
  * `arenaBytes`; docs/vfio.md explains them.
  *
  * `vfio-user:PATH[?option=value&…]` takes a function that another process serves at a socket (`sdxi serve`). Options are
- * `registerTimeoutMs`, `vectors`, `postedWrites`, `mapDoorbells` and `shareMemory`.
+ * `registerTimeoutMs`, `openTimeoutMs`, `vectors`, `postedWrites`, `mapDoorbells` and `shareMemory`.
  * @throws SdxiError ERR_SDXI_URI for another form, ERR_SDXI_UNSUPPORTED for a bus that this version does not have; ArgumentError for options
  */
 export async function openBus(uri: string, options: OpenBusOptions = {}): Promise<Bus> {
