@@ -13,6 +13,15 @@ export default defineConfig({
     passWithNoTests: true,
     projects: [
       { extends: true, test: { name: 'fast', include: ['test/**/*.test.ts'], exclude: ['test/slow/**', 'test/system/**'] } },
+      {
+        extends: true,
+        // The suites that take any bus once more, over a function that is served. `-t vfio-user` leaves out what is not about a bus.
+        test: {
+          name: 'served',
+          include: ['test/bus/buses.test.ts', 'test/driver/*.test.ts', 'test/mover/*.test.ts'],
+          env: { SDXI_TEST_BUS: 'vfio-user' },
+        },
+      },
       { extends: true, test: { name: 'slow', include: ['test/slow/**/*.test.ts'], testTimeout: 300_000 } },
       {
         extends: true,

@@ -1,6 +1,6 @@
 import { afterEach } from 'vitest';
 import { type Mover, type OpenOptions, open } from '../../src/mover/index.js';
-import { served } from '../served.js';
+import { SERVED, served } from '../served.js';
 
 /** Both ways to have a function in this process. What only these can: be saved, have virtual functions. */
 export const EMBEDDED = [
@@ -8,8 +8,8 @@ export const EMBEDDED = [
   { name: 'inline', uri: 'embedded:?inline=1' },
 ];
 
-/** And those that are served, with the options that follow, for {@link moverFixture}. */
-export const URIS = [...EMBEDDED, { name: 'vfio-user', uri: 'vfio-user:' }];
+/** Or those that are served, with the options that follow, for {@link moverFixture}. */
+export const URIS = SERVED ? [{ name: 'vfio-user', uri: 'vfio-user:' }] : EMBEDDED;
 
 /** Opens movers that are closed after the test. */
 export function moverFixture(): (uri?: string | string[], options?: OpenOptions) => Promise<Mover> {

@@ -5,10 +5,10 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { closeFd, createMemfd } from '../../src/native/libc.js';
 import { ContextState } from '../../src/spec/index.js';
 import { Command, MapFlag } from '../../src/vfio-user/messages.js';
-import { mappings, Oddities, until } from './hostile.js';
-import { ARENA_IOVA, DATA, Mini } from './mini.js';
-import { body, RawClient } from './raw.js';
-import { type Rig, startServer } from './rig.js';
+import { mappings, Oddities, until } from '../serve/hostile.js';
+import { ARENA_IOVA, DATA, Mini } from '../serve/mini.js';
+import { body, RawClient } from '../serve/raw.js';
+import { type Rig, startServer } from '../serve/rig.js';
 
 const PAGE = 0x1000;
 const FAR = 0x1_0000_0000;
