@@ -72,3 +72,6 @@ export function wrap(words: readonly string[], width = 100): string {
   }
   return lines.join('\n');
 }
+
+/** A word as a shell takes it. */
+export const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);

@@ -1,4 +1,5 @@
 import { ArgumentError } from '../errors.js';
+import { VECTORS_MAX } from '../spec/limits.js';
 
 /** What a function asks of its bus: sizes of its BARs and its interrupt vectors. */
 export interface PciShape {
@@ -40,8 +41,6 @@ export const DEFAULT_IDENTITY: PciIdentity = Object.freeze({
 const BAR_MIN = 4096;
 const BAR_MAX = 2 ** 52;
 export const VECTORS_MIN = 2;
-/** The table size field of MSI-X has 11 bits. PCIe 6.0 §7.7.2.2. */
-export const VECTORS_MAX = 2048;
 
 /** @throws ArgumentError for a BAR that is no power of two, or a number of vectors that MSI-X or ref §9 does not allow */
 export function checkShape({ bar0Bytes, bar2Bytes, vectors }: PciShape): PciShape {

@@ -6,6 +6,7 @@ import { type FunctionConfig, functionConfig } from '../function/config.js';
 import { createEventfd, signalEventfd } from '../native/eventfd.js';
 import { closeFd } from '../native/libc.js';
 import type { PciIdentity } from '../pci/index.js';
+import { VECTORS_MAX } from '../spec/limits.js';
 import type { ThreadData } from './device-thread.js';
 import { type GroupShare, groupWords, type OtherShare } from './group.js';
 import { Life } from './life.js';
@@ -44,7 +45,6 @@ export interface ServeOptions {
 }
 
 export const FUNCTIONS_MAX = 64;
-const VECTORS_MAX = 2048;
 const START_MS = 20_000;
 const STOP_MS = 5000;
 

@@ -32,6 +32,8 @@ export const REPCOPY_BLOCK = 4096;
 export const WRT_IMM_MAX = 32;
 /** Largest interrupt vector number, 11 bits. ref §4.7. */
 export const INTR_NUM_MAX = 2047;
+/** Most interrupt vectors of a function: the table size field of MSI-X has 11 bits, too. PCIe 6.0 §7.7.2.2. */
+export const VECTORS_MAX = INTR_NUM_MAX + 1;
 /** Bytes of BAR 0, the control registers. ref §2.1. */
 export const BAR0_BYTES = 0x80000;
 /** Smallest BAR 2, the doorbells. ref §2.1. */

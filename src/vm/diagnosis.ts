@@ -28,7 +28,7 @@ const KNOWN: readonly { readonly says: RegExp; readonly means: string }[] = [
 export function diagnosis(errors: string): string | undefined {
   for (const { says, means } of KNOWN) {
     const found = says.exec(errors);
-    if (found) return means.replace('$1', found[1] ?? '');
+    if (found) return means.replace('$1', () => found[1] ?? '');
   }
   return undefined;
 }

@@ -1,19 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Bus } from '../../src/bus/index.js';
-import type { SdxiError } from '../../src/errors.js';
 import { Access } from '../../src/memory/address-space.js';
 import { allocateRegion, pinRegion } from '../../src/memory/region.js';
 import { BAR0_BYTES, ContextState, FunctionRequest, FunctionState, Reg } from '../../src/spec/index.js';
+import { thrown } from '../driver/rig.js';
 import { BUSES, EMBEDDED, MiniDriver, tick } from './rig.js';
-
-const thrown = (action: () => unknown): SdxiError => {
-  try {
-    action();
-  } catch (error) {
-    return error as SdxiError;
-  }
-  throw new Error('nothing was thrown');
-};
 
 const opened: Bus[] = [];
 afterEach(() => Promise.all(opened.splice(0).map((bus) => bus.close())));

@@ -6,6 +6,7 @@
  * (descriptors, Write_Index) is seen by whoever sees it.
  */
 import { ArgumentError } from '../../errors.js';
+import { VECTORS_MAX } from '../../spec/limits.js';
 import { InterruptWords, VECTOR_WORDS } from '../interrupt-words.js';
 import { Life } from '../life.js';
 
@@ -18,9 +19,6 @@ export interface ChannelShape {
   /** Interrupt vectors, 1 … {@link VECTORS_MAX}. */
   readonly vectors: number;
 }
-
-/** MSI-X tables end here, and so does AKEY_ENT.intr_num (11 bits). */
-export const VECTORS_MAX = 2048;
 
 /** What a request asks of the engine. */
 export const Op = {

@@ -2,7 +2,7 @@ import { ArgumentError, SdxiError } from '../../errors.js';
 import { FaultPlan } from '../../fault/index.js';
 import { type FunctionConfig, functionConfig, parseFunctionOptions } from '../../function/config.js';
 import type { Tracer } from '../../observe/tracer.js';
-import { VECTORS_MAX } from './channel.js';
+import { VECTORS_MAX } from '../../spec/limits.js';
 
 /** What an embedded bus can be told besides its URI, which wins. */
 export interface EmbeddedOptions {

@@ -1,15 +1,13 @@
 import { SdxiError } from '../../errors.js';
 import { createEventfd } from '../../native/eventfd.js';
 import { closeFd } from '../../native/libc.js';
+import { VECTORS_MAX } from '../../spec/limits.js';
 import type { InterruptWords } from '../interrupt-words.js';
 import { EventWatch } from '../watch/event-watch.js';
 import type { VfioDevice } from './device.js';
 import { failed } from './errno.js';
 import { PciIrq } from './uapi.js';
 import type { VfioSettings } from './uri.js';
-
-/** A table of MSI-X has no more entries. PCI Local Bus 3.0 §6.8.2. */
-const VECTORS_MAX = 2048;
 
 /** Events of a device that end it for its user, and what they mean. */
 const ENDINGS = [

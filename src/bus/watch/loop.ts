@@ -27,7 +27,7 @@ export interface WatchData<T = unknown> {
 /** What a bus adds to its watcher: one more descriptor that is served on its thread. */
 export interface Served {
   readonly fd: number;
-  /** Events of {@link Poll} to wait for now; 0 = none. Asked before each wait. */
+  /** Events of {@link Poll} that the next wait is for; 0 = none. Asked before each. */
   wanted(): number;
   /** Some of them have happened. @throws an Error when nothing can come any more */
   serve(found: number): void;

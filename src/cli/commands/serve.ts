@@ -2,6 +2,7 @@ import { InvalidArgumentError } from 'commander';
 import { ArgumentError } from '../../errors.js';
 import { FUNCTIONS_MAX, parseFunctionOptions, qemuArguments, type Server, serve } from '../../serve/index.js';
 import { type CommandModule, withJson } from '../command.js';
+import { quoted } from '../format.js';
 import { integerIn, repeatable } from '../parse.js';
 import { InterruptedError, interruptible } from '../signals.js';
 import type { Terminal } from '../terminal.js';
@@ -107,8 +108,6 @@ async function run(terminal: Terminal, options: ServeCommandOptions, signal: Abo
     await server.close();
   }
 }
-
-const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 function announce(terminal: Terminal, { sockets }: Server): void {
   const qemu = qemuArguments(sockets);

@@ -13,6 +13,7 @@ import {
   tools,
 } from '../../vm/index.js';
 import { type CommandModule, withJson } from '../command.js';
+import { quoted } from '../format.js';
 import { existingFile, integerIn, parseSize, repeatable } from '../parse.js';
 import { interruptible } from '../signals.js';
 import type { Terminal } from '../terminal.js';
@@ -146,8 +147,6 @@ async function bootWith(terminal: Terminal, options: VmCommandOptions, sockets: 
   terminal.result({ ok: code === 0, code, output });
   return code;
 }
-
-const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 async function print(terminal: Terminal, guest: GuestOptions, { own }: { own: boolean }): Promise<void> {
   const { command, args, folder } = await prepareGuest(guest, 'stdio', { keep: true });

@@ -2,12 +2,12 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import { openBus, VfioUserBus } from '../../../src/bus/index.js';
-import type { SdxiError } from '../../../src/errors.js';
 import { Access } from '../../../src/memory/address-space.js';
 import { allocateRegion, pinRegion } from '../../../src/memory/region.js';
 import { open as openMover } from '../../../src/mover/index.js';
 import { Reg } from '../../../src/spec/index.js';
 import { MigrationState } from '../../../src/vfio-user/messages.js';
+import { thrown } from '../../driver/rig.js';
 import { type Rig, startServer } from '../../serve/rig.js';
 import { MiniDriver } from '../rig.js';
 
@@ -26,15 +26,6 @@ afterEach(async () => {
   await rig?.close();
   rig = undefined;
 });
-
-const thrown = (action: () => unknown): SdxiError => {
-  try {
-    action();
-  } catch (error) {
-    return error as SdxiError;
-  }
-  throw new Error('nothing was thrown');
-};
 
 const descriptors = () => readdirSync('/proc/self/fd').length;
 

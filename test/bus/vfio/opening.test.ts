@@ -6,7 +6,7 @@ import { admit } from '../../../src/bus/vfio/admission.js';
 import { closeFiles, openFunction } from '../../../src/bus/vfio/group.js';
 import { listVfio } from '../../../src/bus/vfio/list.js';
 import { vfioSettings } from '../../../src/bus/vfio/uri.js';
-import type { SdxiError } from '../../../src/errors.js';
+import { thrown } from '../../driver/rig.js';
 import { type ModelFunction, ModelHost } from './model.js';
 
 const { EACCES, EBUSY, EINVAL, ENODEV, ENOENT, EPERM } = constants.errno;
@@ -19,15 +19,6 @@ const host = (functions?: ModelFunction[]) => {
   return made;
 };
 afterEach(() => Promise.all(hosts.splice(0).map((one) => one.end())));
-
-const thrown = (action: () => unknown): SdxiError => {
-  try {
-    action();
-  } catch (error) {
-    return error as SdxiError;
-  }
-  throw new Error('nothing was thrown');
-};
 
 describe('vfio: URIs', () => {
   it.each([

@@ -3,13 +3,13 @@ import { constants } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import { RecordingBus, VfioBus } from '../../../src/bus/index.js';
 import { SdxiDriver } from '../../../src/driver/index.js';
-import type { SdxiError } from '../../../src/errors.js';
 import { Access } from '../../../src/memory/address-space.js';
 import { allocateRegion, pinRegion, type Region } from '../../../src/memory/region.js';
 import { signalEventfd } from '../../../src/native/eventfd.js';
 import { dmatest } from '../../../src/offload/dmatest.js';
 import { closeAll, openLanes } from '../../../src/offload/lane.js';
 import { Reg } from '../../../src/spec/index.js';
+import { thrown } from '../../driver/rig.js';
 import { MiniDriver } from '../rig.js';
 import { ModelHost } from './model.js';
 
@@ -32,15 +32,6 @@ async function start(prepare: (host: ModelHost) => void = () => {}, { uri = URI,
   buses.push(bus);
   return { host, bus };
 }
-
-const thrown = (action: () => unknown): SdxiError => {
-  try {
-    action();
-  } catch (error) {
-    return error as SdxiError;
-  }
-  throw new Error('nothing was thrown');
-};
 
 /** An IOMMU that takes every address of the process. */
 const wide = (host: ModelHost) => Object.assign(host, { ranges: [[0n, 0xffff_ffff_ffffn]] });
